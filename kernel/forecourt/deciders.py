@@ -1,0 +1,421 @@
+"""Deciders: the pure heart of an aggregate, and the handler that runs commands against it.
+
+A `Decider` collects the pure functions of one aggregate: ``decides`` turns a state and a command into events,
+``evolves`` folds an event into the state. The `CommandHandler` does the rest: load, decide, append.
+
+* Every append names the exact version that the decision was made on.
+* Event ids are derived from the command's id (uuid5), so a repeated command finds its own events and is
+  answered with its first result.
+* A conflict is retried a bounded number of times, and only where the caller gave no version of its own.
+* States lately used are kept in the process. A cached state may be stale: an append on it fails and reloads,
+  and before a refusal is answered from it, it is brought up to date and asked again.
+"""
+
+import typing
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict
+
+from forecourt.codec import Codec
+from forecourt.errors import AlreadyExists, ForecourtError, NotFound, VersionConflict
+from forecourt.events import Event
+from forecourt.eventstore.port import EventStore, NewEvent, WrongExpectedVersion
+from forecourt.registry import RegistryError, Upcaster
+from forecourt.snapshots import Snapshot, SnapshotStore
+
+S = TypeVar("S")
+C = TypeVar("C", bound="Command")
+F = TypeVar("F", bound=Callable[..., Any])
+
+ATTEMPTS = 8
+"""How often a decision is made anew after a conflict before the conflict is answered."""
+
+SNAPSHOT_EVERY = 200
+"""Events between two snapshots of a stream; shorter streams have none."""
+
+KNOWN_IDS = 1_000
+"""Event ids remembered per stream, to recognise repeated commands."""
+
+
+class Command(BaseModel):
+    """Base class of commands: validated at the edge, frozen, unknown fields refused.
+
+    ``class OpenOrder(Command, creates=True)`` may only start a stream; every other command needs one that exists.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    creates: ClassVar[bool] = False
+
+    def __init_subclass__(cls, *, creates: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.creates = creates
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a decision may know besides state and command: time, ids, and who asks.
+
+    ``command_id`` is the idempotency key. ``dealer_id`` and ``brand`` are those the actor acts for.
+    """
+
+    now: datetime
+    command_id: UUID
+    correlation_id: UUID
+    causation_id: UUID | None = None
+    actor_id: str = ""
+    dealer_id: str = ""
+    brand: str = ""
+    roles: frozenset[str] = frozenset()
+    metadata: str = "{}"
+
+    def new_id(self, label: str) -> UUID:
+        """An id that is the same whenever the same command is decided again."""
+        return uuid5(self.command_id, label)
+
+    def derived(self, label: str) -> "Context":
+        """The context of a further command that this one causes; ``label`` tells several of them apart."""
+        return replace(self, command_id=self.new_id(label), causation_id=self.command_id)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer to a command: the aggregate's id, its version, and the position of its last event."""
+
+    id: UUID
+    version: int
+    position: int
+
+
+class Decider(Generic[S]):
+    """The pure functions of one aggregate.
+
+    ``category`` names its streams; ``initial`` is the state before the first event; ``key`` is the field of
+    every command that holds the aggregate's id, or a function that derives the id from the command. A
+    ``creates`` command whose key field is None is given an id derived from its command id.
+    """
+
+    def __init__(self, *, service: str, category: str, initial: S, key: str | Callable[[Any], UUID]) -> None:
+        self.service = service
+        self.category = category
+        self.initial = initial
+        self._key = key
+        self._decides: dict[type[Command], Callable[[S, Any, Context], list[Event]]] = {}
+        self._evolves: dict[type[Event], Callable[[S, Any], S] | None] = {}
+        self.upcasters: list[tuple[str, int, Upcaster]] = []
+
+    def decides(self, function: F) -> F:
+        """Register ``(state, command, context) -> list of events``, by the annotation of ``command``."""
+        for cls in _annotated(function, 1):
+            if cls in self._decides:
+                raise RegistryError(f"{cls.__qualname__}: decided twice")
+            self._decides[cls] = function
+        return function
+
+    def evolves(self, function: F) -> F:
+        """Register ``(state, event) -> state``, by the annotation of ``event`` (a union is fine)."""
+        for cls in _annotated(function, 1):
+            self._register_event(cls, function)
+        return function
+
+    def ignores(self, *classes: type[Event]) -> None:
+        """Register events of this aggregate that no decision depends on."""
+        for cls in classes:
+            self._register_event(cls, None)
+
+    def _register_event(self, cls: type[Event], function: Callable[[S, Any], S] | None) -> None:
+        if cls in self._evolves:
+            raise RegistryError(f"{cls.__qualname__}: evolved twice")
+        self._evolves[cls] = function
+
+    def upcasts(self, name: str, *, from_version: int) -> Callable[[Upcaster], Upcaster]:
+        """Register the step of event ``name`` from ``from_version`` to the next one."""
+
+        def register(upcast: Upcaster) -> Upcaster:
+            self.upcasters.append((name, from_version, upcast))
+            return upcast
+
+        return register
+
+    @property
+    def events(self) -> tuple[type[Event], ...]:
+        """The events of this aggregate."""
+        return tuple(self._evolves)
+
+    @property
+    def commands(self) -> tuple[type[Command], ...]:
+        """The commands of this aggregate."""
+        return tuple(self._decides)
+
+    def decide(self, state: S, command: Command, context: Context) -> list[Event]:
+        """The events that follow from the command, none where all is so already. Raises the domain's errors."""
+        return self._decides[type(command)](state, command, context)
+
+    def evolve(self, state: S, event: Event) -> S:
+        """The state after the event."""
+        function = self._evolves[type(event)]
+        return state if function is None else function(state, event)
+
+    def fold(self, events: Iterable[Event], state: S | None = None) -> S:
+        """The state after all ``events``."""
+        folded = self.initial if state is None else state
+        for event in events:
+            folded = self.evolve(folded, event)
+        return folded
+
+    def id_of(self, command: Command, context: Context) -> UUID:
+        """The id of the aggregate that the command is for."""
+        if callable(self._key):
+            return self._key(command)
+        given: UUID | None = getattr(command, self._key)
+        return context.new_id(self.category) if given is None else given
+
+    def stream(self, aggregate_id: UUID) -> str:
+        """The name of an aggregate's stream."""
+        return f"{self.category}-{aggregate_id}"
+
+
+def _annotated(function: Callable[..., Any], index: int) -> list[type[Any]]:
+    """The classes that the parameter number ``index`` is annotated with."""
+    hints = typing.get_type_hints(function)
+    name = list(hints)[index] if len(hints) > index else ""
+    parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
+    annotation = hints[parameters[index]] if len(parameters) > index else hints[name]
+    return list(typing.get_args(annotation)) or [annotation]
+
+
+@dataclass
+class Loaded(Generic[S]):
+    """A stream's state in memory, and what is needed to append after it.
+
+    ``known`` maps ids of events in the stream to (sequence, position); ``dealer_id`` and ``brand`` are those
+    of the first event: the owner of the aggregate.
+    """
+
+    state: S
+    version: int = 0
+    position: int = 0
+    dealer_id: str = ""
+    brand: str = ""
+    known: dict[UUID, tuple[int, int]] = field(default_factory=dict)
+
+    def first_answer(self, context: Context) -> tuple[int, int] | None:
+        """(version, position) after the events of this very command, where the stream has them."""
+        answer, index = None, 0
+        while (found := self.known.get(uuid5(context.command_id, str(index)))) is not None:
+            answer, index = found, index + 1
+        return answer
+
+    def remember(self, event_id: UUID, sequence: int, position: int) -> None:
+        """Note an event of the stream."""
+        self.known[event_id] = (sequence, position)
+        if len(self.known) > 2 * KNOWN_IDS:
+            self.known = dict(list(self.known.items())[-KNOWN_IDS:])
+
+
+class CommandHandler:
+    """Runs commands: loads the aggregate, decides, appends. One per process, used by all calls at once."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        codec: Codec,
+        *,
+        snapshots: SnapshotStore | None = None,
+        cache_size: int = 10_000,
+    ) -> None:
+        self._store = store
+        self._codec = codec
+        self._snapshots = snapshots
+        self._cache: OrderedDict[str, Loaded[Any]] = OrderedDict()
+        self._cache_size = cache_size
+
+    async def execute(
+        self, decider: Decider[Any], command: Command, context: Context, *, expected: int | None = None
+    ) -> Outcome:
+        """Decide ``command`` and append what follows.
+
+        ``expected`` is the version the caller has seen; another one raises `VersionConflict` without retry.
+        Raises `NotFound`, `AlreadyExists`, the domain's refusals, or the store's errors.
+        """
+        aggregate_id = decider.id_of(command, context)
+        stream = decider.stream(aggregate_id)
+        fresh = False
+        for _ in range(ATTEMPTS):
+            loaded, current = await self._obtain(decider, stream, command, fresh)
+            try:
+                outcome = await self._attempt(
+                    decider, stream, aggregate_id, loaded, command, context, expected
+                )
+            except WrongExpectedVersion:
+                self.forget(stream)
+                fresh = True
+                continue
+            except ForecourtError:
+                if current:
+                    raise
+                self.forget(stream)
+                fresh = True
+                continue
+            if outcome is not None:
+                return outcome
+            fresh = True
+        raise VersionConflict(f"{decider.category}: changed by others {ATTEMPTS} times while deciding")
+
+    async def load(self, decider: Decider[S], aggregate_id: UUID) -> Loaded[S]:
+        """The present state, read up to the stream's end. Version 0 where there is no stream."""
+        return await self._load(decider, decider.stream(aggregate_id))
+
+    def forget(self, stream: str) -> None:
+        """Drop a stream's state from the cache."""
+        self._cache.pop(stream, None)
+
+    async def _obtain(
+        self, decider: Decider[Any], stream: str, command: Command, fresh: bool
+    ) -> tuple[Loaded[Any], bool]:
+        """A state to decide on, and whether it is known to be current."""
+        if not fresh:
+            cached = self._cache.get(stream)
+            if cached is not None:
+                return cached, False
+            if command.creates:
+                # Most likely nothing is there yet: the append itself finds out, without a read before it.
+                return Loaded(decider.initial), False
+        return await self._load(decider, stream), True
+
+    async def _attempt(
+        self,
+        decider: Decider[Any],
+        stream: str,
+        aggregate_id: UUID,
+        loaded: Loaded[Any],
+        command: Command,
+        context: Context,
+        expected: int | None,
+    ) -> Outcome | None:
+        answer = loaded.first_answer(context)
+        if answer is not None:
+            return Outcome(aggregate_id, *answer)
+        if expected is not None and expected != loaded.version:
+            raise VersionConflict(
+                f"version: is {loaded.version}, expected {expected}",
+                fields={"expected-version": f"the object is at version {loaded.version}"},
+            )
+        if command.creates and loaded.version:
+            raise AlreadyExists(f"{decider.category}: exists already")
+        if not command.creates and not loaded.version:
+            raise NotFound(f"{decider.category}: not found")
+        version = loaded.version
+        events = decider.decide(loaded.state, command, context)
+        if not events:
+            # "Already so" must not be said from a state that others may have changed since.
+            current = await self._load(decider, stream)
+            return Outcome(aggregate_id, version, current.position) if current.version == version else None
+        data = await self._codec.encode(stream, events)
+        new = [
+            self._new_event(event, text, index, context)
+            for index, (event, text) in enumerate(zip(events, data, strict=True))
+        ]
+        result = await self._store.append(stream, new, expected=version)
+        await self._advance(decider, stream, loaded, version, events, new, result.position)
+        return Outcome(aggregate_id, result.sequence, result.position)
+
+    def _new_event(self, event: Event, data: str, index: int, context: Context) -> NewEvent:
+        return NewEvent(
+            id=uuid5(context.command_id, str(index)),
+            type=self._codec.registry.type_of(type(event)),
+            version=event.event_version,
+            time=context.now,
+            data=data,
+            correlation_id=context.correlation_id,
+            causation_id=context.causation_id or context.command_id,
+            dealer_id=context.dealer_id,
+            brand=context.brand,
+            actor_id=context.actor_id,
+            metadata=context.metadata,
+        )
+
+    async def _advance(
+        self,
+        decider: Decider[Any],
+        stream: str,
+        before: Loaded[Any],
+        version: int,
+        events: list[Event],
+        new: list[NewEvent],
+        position: int,
+    ) -> None:
+        """Put the state after an append into the cache, as a new object: others may be deciding on the old."""
+        if before.version != version:
+            return
+        known = dict(before.known)
+        after = Loaded(
+            decider.fold(events, before.state),
+            version + len(events),
+            position,
+            before.dealer_id if version else new[0].dealer_id,
+            before.brand if version else new[0].brand,
+            known,
+        )
+        for index, event in enumerate(new, start=1):
+            after.remember(event.id, version + index, position)
+        self._keep(stream, after)
+        if (version // SNAPSHOT_EVERY) != (after.version // SNAPSHOT_EVERY):
+            await self._snapshot(decider, stream, after)
+
+    async def _load(self, decider: Decider[Any], stream: str) -> Loaded[Any]:
+        cached = self._cache.get(stream)
+        start = cached or await self._from_snapshot(decider, stream)
+        loaded = replace(start, known=dict(start.known))
+        async for page in self._store.read_stream(stream, after=loaded.version):
+            for recorded in await self._codec.decode(page):
+                meta = recorded.meta
+                if loaded.version == 0:
+                    loaded.dealer_id, loaded.brand = meta.dealer_id, meta.brand
+                loaded.state = decider.evolve(loaded.state, typing.cast(Event, recorded.event))
+                loaded.version, loaded.position = meta.sequence, meta.position
+                loaded.remember(meta.id, meta.sequence, meta.position)
+        if loaded.version:
+            self._keep(stream, loaded)
+        return loaded
+
+    def _keep(self, stream: str, loaded: Loaded[Any]) -> None:
+        if self._cache_size <= 0:
+            return
+        present = self._cache.get(stream)
+        if present is None or present.version <= loaded.version:
+            self._cache[stream] = loaded
+            self._cache.move_to_end(stream)
+        if len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+
+    async def _from_snapshot(self, decider: Decider[Any], stream: str) -> Loaded[Any]:
+        found = None
+        if self._snapshots is not None:
+            found = await self._snapshots.load(stream, type(decider.initial))
+        if found is None:
+            return Loaded(decider.initial)
+        return Loaded(
+            found.state, found.version, found.position, found.dealer_id, found.brand, dict(found.known)
+        )
+
+    async def _snapshot(self, decider: Decider[Any], stream: str, loaded: Loaded[Any]) -> None:
+        if self._snapshots is None:
+            return
+        await self._snapshots.save(
+            stream,
+            Snapshot(
+                loaded.state,
+                loaded.version,
+                loaded.position,
+                loaded.dealer_id,
+                loaded.brand,
+                dict(list(loaded.known.items())[-KNOWN_IDS:]),
+            ),
+            type(decider.initial),
+        )

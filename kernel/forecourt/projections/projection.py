@@ -1,0 +1,149 @@
+"""Declares read models: a table, and one pure function per event.
+
+::
+
+    class CustomerRow(msgspec.Struct, frozen=True):
+        customer_id: UUID
+        name: str
+        dealer_id: str
+
+    customers = Projection("customer", version=1, row=CustomerRow, key="customer_id", indexes=["dealer_id"])
+
+    @customers.on(CustomerRegistered)
+    def _(row: CustomerRow | None, e: CustomerRegistered, m: Meta) -> CustomerRow | None:
+        return CustomerRow(customer_id=m.stream_id, name=e.name, dealer_id=m.dealer_id)
+
+A handler gets the row that its key names (None where there is none) and answers the row to write; None
+deletes it. It is pure: no clock, no I/O. The runner (``forecourt.projections.runner``) does the rest.
+A change of table or handlers is a new ``version``: it is built beside the old one and then switched.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from forecourt.deciders import _annotated
+from forecourt.events import AnyEvent, Meta, Recorded
+
+R = TypeVar("R", bound=msgspec.Struct)
+F = TypeVar("F", bound=Callable[..., Any])
+
+Key = tuple[Any, ...]
+"""The values of a row's key columns."""
+
+KeyOf = Callable[[Any, Meta], Any]
+"""From event and envelope to the key of the row it touches: a value, a tuple, or a list of them for many rows."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index on columns; ``kind`` is a PostgreSQL access method, ``trigram`` makes ILIKE searches fast."""
+
+    columns: tuple[str, ...]
+    unique: bool = False
+    kind: str = "btree"
+    trigram: bool = False
+
+
+@dataclass(frozen=True)
+class Handler:
+    """What one event does to one row."""
+
+    fold: Callable[[Any, Any, Meta], Any]
+    key: KeyOf | None
+    """None: the row of the event's own aggregate."""
+
+
+class Projection(Generic[R]):
+    """A read model of one service.
+
+    ``name`` and ``version`` name its table; ``row`` is a frozen `msgspec.Struct` whose fields are the columns
+    (str text, int bigint, bool, float, Decimal numeric, UUID, date, datetime timestamptz, tuple[str, ...] text[],
+    anything else json; ``X | None`` nullable); ``key`` is the primary key, one column or several. ``indexes`` are
+    column names or `Index`. ``dealer`` and ``brand`` name the columns that say whose the row is (None: nobody's).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int,
+        row: type[R],
+        key: str | Sequence[str],
+        indexes: Iterable[str | Index] = (),
+        dealer: str | None = None,
+        brand: str | None = None,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.row = row
+        self.key: tuple[str, ...] = (key,) if isinstance(key, str) else tuple(key)
+        self.columns: tuple[str, ...] = row.__struct_fields__
+        self.indexes = tuple(Index((i,)) if isinstance(i, str) else i for i in indexes)
+        fields = set(self.columns)
+        self.dealer = dealer or ("dealer_id" if "dealer_id" in fields else None)
+        self.brand = brand or ("brand" if "brand" in fields else None)
+        self.handlers: dict[type[AnyEvent], list[Handler]] = {}
+        missing = set(self.key) - fields
+        if missing:
+            raise ValueError(
+                f"projection {name}: key columns {sorted(missing)} are not fields of {row.__name__}"
+            )
+
+    def on(self, *classes: type[AnyEvent], key: KeyOf | None = None) -> Callable[[F], F]:
+        """Register a handler ``(row | None, event, meta) -> row | None`` for event classes.
+
+        Without ``classes`` they are read from the annotation of ``event``. An event may have several handlers,
+        for rows with different keys.
+        """
+
+        def register(function: F) -> F:
+            for cls in classes or tuple(_annotated(function, 1)):
+                self.handlers.setdefault(cls, []).append(Handler(function, key))
+            return function
+
+        return register
+
+    @property
+    def events(self) -> tuple[type[AnyEvent], ...]:
+        """The events that this read model is made of."""
+        return tuple(self.handlers)
+
+    def key_of(self, row: R) -> Key:
+        """The key values of a row."""
+        return tuple(getattr(row, column) for column in self.key)
+
+    def keys(self, handler: Handler, recorded: Recorded[AnyEvent]) -> list[Key]:
+        """The keys of the rows that an event touches through a handler."""
+        if handler.key is None:
+            return [(recorded.meta.stream_id,)]
+        found = handler.key(recorded.event, recorded.meta)
+        if found is None:
+            return []
+        keys = found if isinstance(found, list) else [found]
+        return [key if isinstance(key, tuple) else (key,) for key in keys]
+
+    def fold(self, rows: dict[Key, R | None], batch: Iterable[Recorded[AnyEvent]]) -> None:
+        """Apply a batch to ``rows`` in place: rows by key, None for one that is gone or never was."""
+        handlers = self.handlers
+        for recorded in batch:
+            for handler in handlers.get(type(recorded.event), ()):
+                for key in self.keys(handler, recorded):
+                    rows[key] = handler.fold(rows.get(key), recorded.event, recorded.meta)
+
+    def touched(self, batch: Iterable[Recorded[AnyEvent]]) -> set[Key]:
+        """The keys of all rows that a batch touches."""
+        return {
+            key
+            for recorded in batch
+            for handler in self.handlers.get(type(recorded.event), ())
+            for key in self.keys(handler, recorded)
+        }
+
+
+def row_id(meta: Meta) -> UUID:
+    """The key of an append-only read model with one row per event."""
+    return meta.id

@@ -1,0 +1,45 @@
+"""What a service is made of: one value that its composition root declares and every role starts from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from forecourt.deciders import Decider
+from forecourt.events import ForeignEvent
+from forecourt.projections.projection import Projection
+from forecourt.registry import Registry, build_registry
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service: its name (underscores), aggregates, the foreign events it reads, read models and edges.
+
+    ``apis`` are `forecourt.rpc.binding.Api` tables; ``workers`` are import paths (``package.module:Class``) of
+    nameko service classes, imported by the ``work`` role only. ``http`` are routes (path, async handler) served
+    beside ``/metrics`` by the ``serve`` role, for callbacks of providers.
+    """
+
+    name: str
+    deciders: Sequence[Decider[Any]]
+    foreign: Sequence[type[ForeignEvent]] = ()
+    projections: Sequence[Projection[Any]] = ()
+    apis: Sequence[Any] = ()
+    workers: Sequence[str] = ()
+    http: Sequence[Any] = ()
+    settings: type[Any] | None = None
+
+    @cached_property
+    def registry(self) -> Registry:
+        """All events that the service knows, checked."""
+        return build_registry(
+            self.name,
+            [(decider.category, decider.events) for decider in self.deciders],
+            self.foreign,
+            [step for decider in self.deciders for step in decider.upcasters],
+        )
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """The categories of the streams that this service writes."""
+        return frozenset(decider.category for decider in self.deciders)

@@ -1,0 +1,104 @@
+"""Snapshots of long streams: a shortcut for loading, never the truth.
+
+A snapshot that does not fit today's state class (its fingerprint differs) is ignored and written anew.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import asyncpg
+from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A stream's state at a version; ``known`` maps recent event ids to (sequence, position)."""
+
+    state: Any
+    version: int
+    position: int
+    dealer_id: str
+    brand: str
+    known: dict[UUID, tuple[int, int]]
+
+
+class SnapshotStore(Protocol):
+    """Keeps the latest snapshot of each stream."""
+
+    async def load(self, stream: str, state_type: type[Any]) -> Snapshot | None:
+        """The latest snapshot that fits ``state_type``, or None."""
+
+    async def save(self, stream: str, snapshot: Snapshot, state_type: type[Any]) -> None:
+        """Keep ``snapshot``, unless a later one is there."""
+
+
+_known = TypeAdapter(dict[UUID, tuple[int, int]])
+_adapters: dict[type[Any], tuple[TypeAdapter[Any], str]] = {}
+
+
+def _adapter(state_type: type[Any]) -> tuple[TypeAdapter[Any], str]:
+    """The (de)serialiser of a state class, and a fingerprint of its shape."""
+    if state_type not in _adapters:
+        adapter: TypeAdapter[Any] = TypeAdapter(state_type)
+        shape = repr(sorted(adapter.json_schema().items(), key=repr))
+        _adapters[state_type] = adapter, hashlib.sha256(shape.encode()).hexdigest()[:16]
+    return _adapters[state_type]
+
+
+class PostgresSnapshots:
+    """Snapshots in a table beside the read models. Call `migrate` once."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", schema: str) -> None:
+        self._pool = pool
+        self._table = f'"{schema}".snapshot'
+        self._schema = schema
+
+    async def migrate(self) -> None:
+        """Create the table where it is missing."""
+        await self._pool.execute(
+            f"""
+            CREATE SCHEMA IF NOT EXISTS "{self._schema}";
+            CREATE TABLE IF NOT EXISTS {self._table} (
+                stream text PRIMARY KEY, shape text NOT NULL, version bigint NOT NULL, position bigint NOT NULL,
+                dealer_id text NOT NULL, brand text NOT NULL, state json NOT NULL, known json NOT NULL)
+            """
+        )
+
+    async def load(self, stream: str, state_type: type[Any]) -> Snapshot | None:
+        """The latest snapshot that fits ``state_type``, or None."""
+        adapter, shape = _adapter(state_type)
+        row = await self._pool.fetchrow(
+            f"SELECT * FROM {self._table} WHERE stream = $1 AND shape = $2", stream, shape
+        )
+        if row is None:
+            return None
+        return Snapshot(
+            adapter.validate_json(row["state"]),
+            row["version"],
+            row["position"],
+            row["dealer_id"],
+            row["brand"],
+            _known.validate_json(row["known"]),
+        )
+
+    async def save(self, stream: str, snapshot: Snapshot, state_type: type[Any]) -> None:
+        """Keep ``snapshot``, unless a later one of the same shape is there."""
+        adapter, shape = _adapter(state_type)
+        await self._pool.execute(
+            f"""
+            INSERT INTO {self._table} AS t VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            ON CONFLICT (stream) DO UPDATE SET shape = $2, version = $3, position = $4, dealer_id = $5,
+                brand = $6, state = $7, known = $8
+            WHERE t.version < $3 OR t.shape <> $2
+            """,
+            stream,
+            shape,
+            snapshot.version,
+            snapshot.position,
+            snapshot.dealer_id,
+            snapshot.brand,
+            adapter.dump_json(snapshot.state).decode(),
+            _known.dump_json(snapshot.known).decode(),
+        )
