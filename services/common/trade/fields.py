@@ -1,0 +1,66 @@
+"""Field types for what people type: text, telephone numbers, mail addresses. Use them in commands and queries."""
+
+import unicodedata
+from typing import Annotated
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, Field
+
+DEFAULT_REGION = "CN"
+"""The region whose rules a number without country code is read by."""
+
+
+def _printable(text: str) -> str:
+    # Control characters break tables, message templates and terminals; PostgreSQL cannot store NUL at all.
+    for letter in text:
+        if unicodedata.category(letter) == "Cc" and letter not in "\n\t":
+            raise ValueError(f"must not contain the control character U+{ord(letter):04X}")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if "\n" in text or "\t" in text:
+        raise ValueError("must be a single line")
+    return _printable(text)
+
+
+Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+"""A line of text: 1 to 200 characters."""
+
+Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,39}$")]
+"""A short code without blanks: a store, a number of a document, a member of staff. Up to 40 characters."""
+
+Paragraph = Annotated[str, Field(max_length=4000), AfterValidator(_printable)]
+"""Text of up to 4,000 characters, several lines are fine."""
+
+
+def e164(text: str) -> str:
+    """A telephone number in E.164 form (``+8613800138000``). Raises `ValueError` with the reason."""
+    try:
+        number = phonenumbers.parse(unicodedata.normalize("NFKC", text), DEFAULT_REGION)
+    except phonenumbers.NumberParseException:
+        raise ValueError("is not a telephone number") from None
+    if not phonenumbers.is_valid_number(number):
+        raise ValueError("is not a valid telephone number of its country")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _checked_phone(text: str) -> str:
+    e164(_one_line(text))
+    return text
+
+
+def email_address(text: str) -> str:
+    """A mail address in its normal form. Raises `ValueError`."""
+    try:
+        return validate_email(text, check_deliverability=False).normalized
+    except EmailNotValidError:
+        raise ValueError("is not a mail address") from None
+
+
+TypedPhone = Annotated[str, Field(max_length=40), AfterValidator(_checked_phone)]
+"""A valid telephone number, as it was typed; `e164` gives its normal form."""
+
+Email = Annotated[str, Field(max_length=254), AfterValidator(email_address)]
+"""A mail address in its normal form."""

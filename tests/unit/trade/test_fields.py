@@ -1,0 +1,54 @@
+"""What people type: which text, numbers and addresses are taken, and the reason where they are not."""
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from trade.fields import Code, Email, Line, Paragraph, TypedPhone, e164
+
+
+class _Form(BaseModel):
+    line: Line = "x"
+    paragraph: Paragraph = ""
+    code: Code = "x"
+    phone: TypedPhone = "13800138000"
+    email: Email = "a@example.com"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("line", "", "at least 1"),
+        ("line", "x" * 201, "at most 200"),
+        ("line", "a\nb", "single line"),
+        ("line", "a\x00b", r"U\+0000"),
+        ("paragraph", "a\x1bb", r"U\+001B"),
+        ("paragraph", "x" * 4001, "at most 4000"),
+        ("code", "two words", "pattern"),
+        ("code", "x" * 41, "pattern"),
+        ("phone", "", "not a telephone number"),
+        ("phone", "call me", "not a telephone number"),
+        ("phone", "123", "not a valid"),
+        ("phone", "1" * 41, "at most 40"),
+        ("email", "nobody", "not a mail address"),
+        ("email", "a@b@example.com", "not a mail address"),
+    ],
+)
+def test_refused_with_the_reason(field: str, value: str, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason) as refusal:
+        _Form(**{field: value})
+    assert refusal.value.errors()[0]["loc"] == (field,)
+
+
+@pytest.mark.parametrize("typed", ["138 0013 8000", "+86 138-0013-8000", "\uff11\uff13\uff1800138000"])
+def test_a_phone_is_kept_as_typed_and_has_one_normal_form(typed: str) -> None:
+    assert _Form(phone=typed).phone == typed
+    assert e164(typed) == "+8613800138000"
+
+
+def test_text_in_any_script_is_taken() -> None:
+    form = _Form(line="王小明 Ünal", paragraph="first\n\tsecond 🚗")
+    assert (form.line, form.paragraph) == ("王小明 Ünal", "first\n\tsecond 🚗")
+
+
+def test_a_mail_address_gets_its_normal_form() -> None:
+    assert _Form(email="Wang@EXAMPLE.com").email == "Wang@example.com"
