@@ -1,0 +1,150 @@
+"""Settings from the environment, checked at start: a mistake is named by its variable and the reason.
+
+A service adds its own by subclassing `ServiceSettings` with fields named like the variables, in small letters.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from forecourt.rpc.identity import MIN_KEY_BYTES, DevelopmentTokens, development_key
+
+
+class ConfigError(Exception):
+    """A variable of the environment is missing or wrong; the message names it and says why."""
+
+
+def _url(*schemes: str) -> Any:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes:
+            raise ValueError(f"must be a URL with scheme {' or '.join(schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _listed(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ``host:port``. Raises `ValueError`."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be host:port, the port 0 to 65535")
+    return host.strip("[]"), int(port)
+
+
+def _address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+DatabaseUrl = Annotated[str, _url("postgresql", "postgres")]
+StoreUrl = Annotated[str, _url("postgresql", "postgres", "esdb", "esdb+discover", "kurrentdb", "memory")]
+BrokerUrl = Annotated[str, _url("amqp", "amqps")]
+
+
+S = TypeVar("S", bound="ServiceSettings")
+
+
+class ServiceSettings(BaseSettings):
+    """Base class of settings: each field is the variable of the same name in capitals; empty means not set."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", case_sensitive=False, env_ignore_empty=True
+    )
+
+
+class Settings(ServiceSettings):
+    """What every process needs to know. Times in seconds."""
+
+    database_url: DatabaseUrl | None = None
+    event_store_url: StoreUrl | None = None
+    amqp_uri: BrokerUrl | None = None
+    grpc_listen: Address = "127.0.0.1:50051"
+    http_listen: Address = "127.0.0.1:9100"
+    forecourt_env: Literal["development", "production"] = "development"
+    forecourt_clock: Literal["system", "virtual"] = "system"
+    forecourt_token_key: SecretStr | None = None
+    forecourt_retry_delays: Annotated[tuple[PositiveFloat, ...], NoDecode, BeforeValidator(_listed)] = (
+        1,
+        10,
+        60,
+        600,
+    )
+    forecourt_data: Path = Path("var")
+    forecourt_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    forecourt_pool_size: int = Field(default=10, ge=1, le=200)
+    forecourt_drain_seconds: float = Field(default=10.0, ge=0, le=600)
+    forecourt_max_message_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
+    forecourt_max_concurrent_rpcs: int = Field(default=2_000, ge=1)
+
+    @field_validator("forecourt_token_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value().encode()) < MIN_KEY_BYTES:
+            raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes")
+        return key
+
+    @field_validator("forecourt_clock")
+    @classmethod
+    def _real_in_production(cls, clock: str, info: ValidationInfo) -> str:
+        if clock == "virtual" and info.data.get("forecourt_env") == "production":
+            raise ValueError("must be 'system' where FORECOURT_ENV=production")
+        return clock
+
+    @property
+    def database(self) -> str:
+        """``DATABASE_URL``. Raises `ConfigError` where it is not set."""
+        return self._needed("database_url")
+
+    @property
+    def store(self) -> str:
+        """``EVENT_STORE_URL``, by default the database. Raises `ConfigError` where neither is set."""
+        return self.event_store_url or self.database
+
+    @property
+    def broker(self) -> str:
+        """``AMQP_URI``. Raises `ConfigError` where it is not set."""
+        return self._needed("amqp_uri")
+
+    def _needed(self, field: str) -> str:
+        value: str | None = getattr(self, field)
+        if value is None:
+            raise ConfigError(f"{field.upper()}: is not set")
+        return value
+
+    def tokens(self) -> DevelopmentTokens:
+        """Who verifies tokens. Raises `ConfigError` in production without ``FORECOURT_TOKEN_KEY``."""
+        if self.forecourt_token_key is not None:
+            return DevelopmentTokens(self.forecourt_token_key.get_secret_value())
+        if self.forecourt_env == "production":
+            raise ConfigError("FORECOURT_TOKEN_KEY: is not set, and FORECOURT_ENV=production has no default")
+        return DevelopmentTokens(development_key(self.forecourt_data))
+
+
+def load(cls: type[S]) -> S:
+    """Settings of a class from the environment. Raises `ConfigError` naming each variable that is wrong."""
+    try:
+        return cls()
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        lines = [f"{'.'.join(map(str, p['loc'][:1])).upper()}: {p['msg']}" for p in problems]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+    except SettingsError as error:
+        raise ConfigError(str(error)) from None

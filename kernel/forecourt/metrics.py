@@ -1,0 +1,80 @@
+"""All metrics of all processes, by the conventions of Prometheus: base units, ``forecourt_`` before the name.
+
+Labels hold names that the program knows beforehand, never ids, persons or stores: their number is bounded.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+
+# --- gRPC edge
+
+COMMANDS = Counter("forecourt_commands", "Commands by outcome", ["service", "rpc", "outcome"])
+COMMAND_SECONDS = Histogram(
+    "forecourt_command_duration_seconds", "Time to answer a command", ["service", "rpc"], buckets=_LATENCY
+)
+QUERIES = Counter("forecourt_queries", "Queries by outcome", ["service", "rpc", "outcome"])
+QUERY_SECONDS = Histogram(
+    "forecourt_query_duration_seconds", "Time to answer a query", ["service", "rpc"], buckets=_LATENCY
+)
+STREAMED = Counter("forecourt_streamed_messages", "Messages received in streams", ["service", "rpc"])
+IN_FLIGHT = Gauge("forecourt_rpcs_in_flight", "Calls being answered", ["service"])
+
+# --- event store
+
+APPENDS = Counter("forecourt_appends", "Appends by outcome", ["outcome"])
+APPENDED_EVENTS = Counter("forecourt_appended_events", "Events appended")
+APPEND_BATCH = Histogram("forecourt_append_batch_events", "Events written in one transaction", buckets=_SIZES)
+APPEND_SECONDS = Histogram("forecourt_append_duration_seconds", "Time of one transaction", buckets=_LATENCY)
+
+# --- projections
+
+PROJECTED_EVENTS = Counter("forecourt_projected_events", "Events folded", ["service", "projection"])
+PROJECTION_BATCH = Histogram(
+    "forecourt_projection_batch_events", "Events folded in one transaction", ["service"], buckets=_SIZES
+)
+PROJECTION_LAG_EVENTS = Gauge(
+    "forecourt_projection_lag_events",
+    "Positions between the store's head and the read model",
+    ["service", "projection"],
+)
+PROJECTION_LAG_SECONDS = Gauge(
+    "forecourt_projection_lag_seconds", "Age of the oldest event not folded yet", ["service", "projection"]
+)
+PROJECTION_ERRORS = Counter(
+    "forecourt_projection_errors", "Failures of a projection, which it retries", ["service", "projection"]
+)
+
+# --- messaging
+
+RELAYED = Counter("forecourt_relay_confirmed_events", "Events that the broker has confirmed", ["service"])
+RELAY_RETURNED = Counter("forecourt_relay_returned_events", "Events that no queue wanted", ["service"])
+RELAY_ERRORS = Counter("forecourt_relay_errors", "Failures of the relay, which it retries", ["service"])
+RELAY_LAG_EVENTS = Gauge(
+    "forecourt_relay_lag_events", "Positions between the store's head and the relay", ["service"]
+)
+RELAY_LAG_SECONDS = Gauge(
+    "forecourt_relay_lag_seconds", "Age of the oldest event not confirmed yet", ["service"]
+)
+RELAY_UNCONFIRMED = Gauge("forecourt_relay_unconfirmed_events", "Events sent but not confirmed", ["service"])
+
+# --- worker
+
+HANDLED = Counter("forecourt_handled_events", "Events handled by outcome", ["service", "handler", "outcome"])
+HANDLER_SECONDS = Histogram(
+    "forecourt_handler_duration_seconds", "Time to handle an event", ["service", "handler"], buckets=_LATENCY
+)
+RETRIES = Counter("forecourt_handler_retries", "Events put off for another attempt", ["service", "handler"])
+PARKED = Counter("forecourt_parked_events", "Events given up after the last attempt", ["service", "handler"])
+PARKED_NOW = Gauge("forecourt_parked_messages", "Messages in the parking queue", ["service", "handler"])
+TIMER_RUNS = Counter("forecourt_timer_runs", "Runs of timers by outcome", ["service", "timer", "outcome"])
+
+# --- deliveries to customers
+
+DELIVERIES = Counter(
+    "forecourt_deliveries", "Attempts to deliver a message by outcome", ["channel", "provider", "outcome"]
+)
+DELIVERY_SECONDS = Histogram(
+    "forecourt_delivery_duration_seconds", "Time of one attempt", ["channel", "provider"], buckets=_LATENCY
+)

@@ -1,0 +1,178 @@
+"""What a call brings along: the metadata, checked, and who asks, as a `Context` for decisions.
+
+Metadata: ``authorization``, ``command-id`` (idempotency key), ``expected-version``, ``after-position``,
+``correlation-id``, ``causation-id``, ``dealer-id`` and ``brand`` (each one of the token's).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from forecourt.clock import Clock
+from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
+from forecourt.errors import Forbidden, InvalidInput
+from forecourt.rpc.identity import ALL, Identity, IdentityVerifier
+
+_MAX_NUMBER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class CallMetadata:
+    """The checked metadata of one call."""
+
+    identity: Identity
+    context: Context
+    expected: int | None
+    after_position: int
+
+
+class MetadataReader:
+    """Checks the metadata of calls and makes contexts from it."""
+
+    def __init__(self, identities: IdentityVerifier, clock: Clock) -> None:
+        self._identities = identities
+        self._clock = clock
+
+    def read(self, metadata: Iterable[tuple[str, Any]], *, writes: bool) -> CallMetadata:
+        """The call's metadata. A call that ``writes`` must say for which dealer and brand, if it may for many.
+
+        Raises `InvalidInput` naming the key, `Unauthenticated` or `Forbidden`.
+        """
+        given = dict(metadata)
+        identity = self._identities.verify(given.get("authorization"))
+        command_id = _uuid(given, "command-id") or uuid4()
+        context = Context(
+            now=self._clock.now(),
+            command_id=command_id,
+            correlation_id=_uuid(given, "correlation-id") or command_id,
+            causation_id=_uuid(given, "causation-id"),
+            actor_id=identity.actor_id,
+            dealer_id=_one_of(given, "dealer-id", identity.dealers, writes),
+            brand=_one_of(given, "brand", identity.brands, writes),
+            roles=identity.roles,
+        )
+        return CallMetadata(
+            identity, context, _number(given, "expected-version"), _number(given, "after-position") or 0
+        )
+
+
+def correlation_of(metadata: Iterable[tuple[str, Any]]) -> str:
+    """The correlation id to name in an error, also where the metadata is not valid."""
+    for key, value in metadata:
+        if key in ("correlation-id", "command-id"):
+            try:
+                return str(UUID(value))
+            except (ValueError, AttributeError, TypeError):
+                continue
+    return str(uuid4())
+
+
+def _uuid(given: Mapping[str, Any], key: str) -> UUID | None:
+    value = given.get(key)
+    if value is None:
+        return None
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise _invalid(key, "must be a UUID") from None
+
+
+def _number(given: Mapping[str, Any], key: str) -> int | None:
+    value = given.get(key)
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and int(value[:20]) <= _MAX_NUMBER:
+        return int(value[:20])
+    raise _invalid(key, "must be a whole number, not negative")
+
+
+def _one_of(given: Mapping[str, Any], key: str, allowed: tuple[str, ...], must: bool) -> str:
+    """The dealer or brand that the caller acts for: the one named, else the only one of the token."""
+    value = given.get(key)
+    if value is None:
+        if len(allowed) == 1 and allowed[0] != ALL:
+            return allowed[0]
+        if allowed and must:
+            raise _invalid(key, "is missing; the token is for several, so name one")
+        return ""
+    if not isinstance(value, str) or not 0 < len(value) <= 100:
+        raise _invalid(key, "must have 1 to 100 characters")
+    if value not in allowed and ALL not in allowed:
+        raise Forbidden(
+            f"{key}: the token is not for this one", fields={key: "the token is not for this one"}
+        )
+    return value
+
+
+def _invalid(key: str, reason: str) -> InvalidInput:
+    return InvalidInput(f"{key}: {reason}", fields={key: reason})
+
+
+class CallCommands:
+    """Runs commands on behalf of one call: ids, actor and time are the call's."""
+
+    __slots__ = ("_context", "_handler", "last")
+
+    def __init__(self, handler: CommandHandler, context: Context) -> None:
+        self._handler = handler
+        self._context = context
+        self.last: Outcome | None = None
+
+    async def execute(
+        self, decider: Decider[Any], command: Command, *, label: str = "", expected: int | None = None
+    ) -> Outcome:
+        """Run ``command``; see `CommandHandler.execute` for what it raises.
+
+        A call that runs several commands gives each its own ``label``: their ids are derived from the call's
+        ``command-id`` and it, so that a repeated call repeats nothing. Without a label the call's own id is used.
+        """
+        context = self._context.derived(label) if label else self._context
+        self.last = await self._handler.execute(decider, command, context, expected=expected)
+        return self.last
+
+    async def execute_as(self, context: Context, decider: Decider[Any], command: Command) -> Outcome:
+        """Run ``command`` in a context made from the call's own: another command id, or another of its dealers."""
+        self.last = await self._handler.execute(decider, command, context)
+        return self.last
+
+    async def position(self, decider: Decider[Any], aggregate_id: UUID) -> int:
+        """The position of an aggregate's last event, 0 where there is none."""
+        return (await self._handler.load(decider, aggregate_id)).position
+
+    async def state(self, decider: Decider[Any], aggregate_id: UUID) -> Any:
+        """The present state of an aggregate, the decider's initial one where there is none."""
+        return (await self._handler.load(decider, aggregate_id)).state
+
+
+class Call:
+    """One call of an RPC: who asks, and what to answer with."""
+
+    __slots__ = (
+        "after_position",
+        "clock",
+        "commands",
+        "context",
+        "expected",
+        "identity",
+        "read_models",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        metadata: CallMetadata,
+        *,
+        commands: CommandHandler,
+        read_models: Any,
+        clock: Clock,
+        settings: Any,
+    ) -> None:
+        self.identity = metadata.identity
+        self.context = metadata.context
+        self.expected = metadata.expected
+        self.after_position = metadata.after_position
+        self.commands = CallCommands(commands, metadata.context)
+        self.read_models = read_models
+        self.clock = clock
+        self.settings = settings

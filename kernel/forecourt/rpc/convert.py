@@ -1,0 +1,477 @@
+"""Between protobuf messages and the models of the domain, by field name, compiled once per type.
+
+In, for pydantic (`reader`): strings stay strings (pydantic makes ids, decimals and dates of them), enums lose
+their prefix (``CUSTOMER_KIND_PROSPECT`` is ``"prospect"``), timestamps become aware datetimes. What the caller
+did not give is absent, so that the model's default or its "Field required" applies: unset messages and optional
+fields, UNSPECIFIED, empty strings, and empty lists, maps and zeros for which the model has a default.
+
+Out (`writer`): rows, dataclasses, pydantic models and dicts become messages; UUID and Decimal are spelled as
+strings, datetimes as timestamps, labels as enum values, None is left out.
+"""
+
+import dataclasses
+import math
+import re
+import types
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import cache, lru_cache
+from typing import Annotated, Any, Union, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+from google.protobuf import json_format, struct_pb2
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.date_pb2 import Date
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from forecourt.errors import InvalidInput
+
+MAX_STRING = 10_000
+"""Longest string, in characters, in a field whose model sets no ``max_length`` of its own."""
+
+Convert = Callable[[Any], Any]
+
+_TEXT, _BYTES, _ENUM = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_ENUM
+_MESSAGES = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP)
+_FLOATS = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
+_WRAPPERS = {
+    f"google.protobuf.{kind}Value"
+    for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
+}
+
+
+class ConversionError(Exception):
+    """A message and a model do not fit each other: a mistake in the program, found when types are compiled."""
+
+
+class _BadValue(Exception):
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.path = reason, path
+
+    def within(self, name: str) -> "_BadValue":
+        """The same problem, seen from the enclosing field ``name``."""
+        return _BadValue(self.reason, f"{name}.{self.path}" if self.path else name)
+
+
+# --- in: message to dict -------------------------------------------------------------------------------------
+
+
+def reader(
+    descriptor: Descriptor, model: type[BaseModel] | None = None
+) -> Callable[[Message], dict[str, Any]]:
+    """A function from a message to the dict that ``model`` validates.
+
+    Raises `ConversionError` at once where a field of the message is unknown to the model, or a required field of
+    the model has no counterpart. The function raises `forecourt.errors.InvalidInput`, naming the field, for
+    values that no model may see: NUL characters, over-long strings, unknown enum numbers, impossible times.
+    """
+    read = _message_reader(descriptor, model)
+
+    def checked(message: Message) -> dict[str, Any]:
+        try:
+            return read(message)
+        except _BadValue as bad:
+            raise InvalidInput(f"{bad.path}: {bad.reason}", fields={bad.path: bad.reason}) from None
+
+    return checked
+
+
+_compiling: set[tuple[Descriptor, type[BaseModel] | None]] = set()
+
+
+def _nested_reader(descriptor: Descriptor, model: type[BaseModel] | None) -> Convert:
+    """The reader of a nested message, which may be of the very kind that is being compiled."""
+    if (descriptor, model) in _compiling:
+        return lambda message: _message_reader(descriptor, model)(message)
+    _compiling.add((descriptor, model))
+    try:
+        return _message_reader(descriptor, model)
+    finally:
+        _compiling.discard((descriptor, model))
+
+
+@cache
+def _message_reader(
+    descriptor: Descriptor, model: type[BaseModel] | None
+) -> Callable[[Message], dict[str, Any]]:
+    infos = _model_fields(descriptor, model)
+    converters: dict[int, tuple[str, Convert]] = {}
+    absent: dict[str, Any] = {}
+    for field in descriptor.fields:
+        info = infos.get(field.name)
+        converters[field.number] = field.name, _field_reader(field, info)
+        if not field.has_presence and (info is None or info.is_required()):
+            _set_default(absent, field)
+
+    def read(message: Message) -> dict[str, Any]:
+        data = absent.copy()
+        name = ""
+        try:
+            for field, value in message.ListFields():
+                name, convert = converters[field.number]
+                converted = convert(value)
+                if converted is not _ABSENT:
+                    data[name] = converted
+        except _BadValue as bad:
+            raise bad.within(name) from None
+        return data
+
+    return read
+
+
+_ABSENT = object()
+
+
+def _model_fields(descriptor: Descriptor, model: type[BaseModel] | None) -> dict[str, FieldInfo]:
+    """The model's fields by the name they have in the message."""
+    if model is None:
+        return {}
+    infos = {info.alias or name: info for name, info in model.model_fields.items()}
+    given = {field.name for field in descriptor.fields}
+    if model.model_config.get("extra") == "forbid" and (unknown := given - infos.keys()):
+        raise ConversionError(f"{descriptor.full_name}: {model.__qualname__} has no field {sorted(unknown)}")
+    required = {name for name, info in infos.items() if info.is_required()}
+    if missing := required - given:
+        raise ConversionError(
+            f"{descriptor.full_name}: lacks {sorted(missing)}, required by {model.__qualname__}"
+        )
+    return infos
+
+
+def _set_default(absent: dict[str, Any], field: FieldDescriptor) -> None:
+    """What stands for a field without presence that the caller left at its zero."""
+    if _is_map(field):
+        absent[field.name] = {}
+    elif field.is_repeated:
+        absent[field.name] = ()
+    elif field.type == _ENUM:
+        label = enum_labels(field.enum_type).get(0)
+        if label is not None:
+            absent[field.name] = label
+    elif field.type not in (_TEXT, _BYTES):
+        absent[field.name] = field.default_value
+
+
+def _field_reader(field: FieldDescriptor, info: FieldInfo | None) -> Convert:
+    if _is_map(field):
+        key = _value_reader(field.message_type.fields_by_name["key"], info)
+        value = _value_reader(field.message_type.fields_by_name["value"], info)
+        return lambda entries: {key(k): _entry(value, str(k), v) for k, v in entries.items()}
+    convert = _value_reader(field, info)
+    if not field.is_repeated:
+        return convert
+
+    def read_list(values: Iterable[Any]) -> list[Any]:
+        converted = [_entry(convert, str(index), value) for index, value in enumerate(values)]
+        if _ABSENT in converted:
+            raise _BadValue("must not be unspecified", str(converted.index(_ABSENT)))
+        return converted
+
+    return read_list
+
+
+def _entry(convert: Convert, key: str, value: Any) -> Any:
+    try:
+        return convert(value)
+    except _BadValue as bad:
+        raise bad.within(key) from None
+
+
+def _value_reader(field: FieldDescriptor, info: FieldInfo | None) -> Convert:
+    if field.type == _TEXT:
+        return _bounded_text if info is None or not _sets_length(info) else _text
+    if field.type == _ENUM:
+        return _enum_reader(field.enum_type)
+    if field.type in _FLOATS:
+        return _finite
+    if field.type in _MESSAGES:
+        special = _SPECIAL_READERS.get(field.message_type.full_name)
+        if special is not None:
+            return special
+        return _nested_reader(field.message_type, _nested_model(info))
+    return _same
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise _BadValue("must not hold the character U+0000")
+    return value
+
+
+def _bounded_text(value: str) -> str:
+    if len(value) > MAX_STRING:
+        raise _BadValue(f"must have at most {MAX_STRING} characters, has {len(value)}")
+    return _text(value)
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise _BadValue("must be a finite number")
+    return value
+
+
+def _enum_reader(enum: EnumDescriptor) -> Convert:
+    labels = enum_labels(enum)
+
+    def read(number: int) -> Any:
+        label = labels.get(number, _ABSENT)
+        if label is _ABSENT and number != 0:
+            raise _BadValue(f"has no value {number}")
+        return label
+
+    return read
+
+
+@cache
+def enum_labels(enum: EnumDescriptor) -> dict[int, str]:
+    """The labels of an enum by number, without prefix, in small letters; UNSPECIFIED has none."""
+    prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", enum.name).upper() + "_"
+    names = {value.number: value.name.removeprefix(prefix) for value in reversed(enum.values)}
+    return {number: name.lower() for number, name in names.items() if name != "UNSPECIFIED"}
+
+
+def _read_time(value: Timestamp) -> datetime:
+    try:
+        return value.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise _BadValue("is not a time between the years 1 and 9999") from None
+
+
+def _read_duration(value: Duration) -> timedelta:
+    try:
+        return value.ToTimedelta()
+    except (ValueError, OverflowError):
+        raise _BadValue("is not a duration") from None
+
+
+def _read_date(value: Date) -> date:
+    try:
+        return date(value.year, value.month, value.day)
+    except ValueError:
+        raise _BadValue("is not a date") from None
+
+
+def _read_struct(value: Message) -> Any:
+    try:
+        return json_format.MessageToDict(value)
+    except (ValueError, json_format.Error):
+        raise _BadValue("is not a JSON value") from None
+
+
+def _read_wrapper(value: Any) -> Any:
+    inner = value.value
+    return _bounded_text(inner) if isinstance(inner, str) else inner
+
+
+_SPECIAL_READERS: dict[str, Convert] = {
+    "google.protobuf.Timestamp": _read_time,
+    "google.protobuf.Duration": _read_duration,
+    "google.type.Date": _read_date,
+    "google.protobuf.Struct": _read_struct,
+    "google.protobuf.Value": _read_struct,
+    "google.protobuf.ListValue": _read_struct,
+} | dict.fromkeys(_WRAPPERS, _read_wrapper)
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.type in _MESSAGES and bool(field.message_type.GetOptions().map_entry)
+
+
+def _parts(annotation: Any) -> Iterable[Any]:
+    """An annotation and everything inside it, metadata included."""
+    yield annotation
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from annotation.__metadata__
+    if origin in (Annotated, Union, types.UnionType, tuple, list, dict, set, frozenset) or origin is not None:
+        for inner in get_args(annotation):
+            if inner is not Ellipsis and not isinstance(inner, str):
+                yield from _parts(inner)
+
+
+def _sets_length(info: FieldInfo) -> bool:
+    metadata = [*info.metadata, *_parts(info.annotation)]
+    nested = [inner for item in metadata if isinstance(item, FieldInfo) for inner in item.metadata]
+    return any(getattr(item, "max_length", None) is not None for item in [*metadata, *nested])
+
+
+def _nested_model(info: FieldInfo | None) -> type[BaseModel] | None:
+    """The one model that a field holds; None where there is none, or several to choose from."""
+    if info is None:
+        return None
+    models = {
+        part for part in _parts(info.annotation) if isinstance(part, type) and issubclass(part, BaseModel)
+    }
+    return models.pop() if len(models) == 1 else None
+
+
+# --- out: object to message ----------------------------------------------------------------------------------
+
+
+@cache
+def writer(descriptor: Descriptor) -> Callable[[Any], Message]:
+    """A function from a row, dataclass, pydantic model, dict or ready message to a message of this type.
+
+    It raises `ConversionError` for an object whose class lacks a field of the message, and for values that do
+    not fit their field. Keys that a dict lacks, and None, are left unset.
+    """
+    cls = GetMessageClass(descriptor)
+    fields = {field.name: _field_writer(field) for field in descriptor.fields}
+
+    def write(value: Any) -> Message:
+        if isinstance(value, cls):
+            return value
+        given: dict[str, Any] = {}
+        name = ""
+        try:
+            if isinstance(value, Mapping):
+                for name, inner in value.items():
+                    if name not in fields:
+                        raise ConversionError(f"{descriptor.full_name}: has no field {name!r}")
+                    if inner is not None:
+                        given[name] = fields[name](inner)
+            else:
+                _check_class(descriptor, type(value))
+                for name, convert in fields.items():
+                    inner = getattr(value, name)
+                    if inner is not None:
+                        given[name] = convert(inner)
+            return cls(**given)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            where = f"{descriptor.full_name}.{name}"
+            raise ConversionError(f"{where}: {type(error).__name__} while writing it") from error
+
+    return write
+
+
+@lru_cache(maxsize=10_000)
+def _check_class(descriptor: Descriptor, cls: type[Any]) -> None:
+    known = attributes(cls)
+    if missing := [name for name in descriptor.fields_by_name if name not in known]:
+        raise ConversionError(f"{descriptor.full_name}: {cls.__qualname__} has no {missing}")
+
+
+def attributes(cls: type[Any]) -> set[str]:
+    """The names of a class's fields and properties."""
+    known = set(dir(cls))
+    if issubclass(cls, msgspec.Struct):
+        return known | set(cls.__struct_fields__)
+    if issubclass(cls, BaseModel):
+        return known | set(cls.model_fields)
+    if dataclasses.is_dataclass(cls):
+        return known | {field.name for field in dataclasses.fields(cls)}
+    return known
+
+
+def _field_writer(field: FieldDescriptor) -> Convert:
+    if _is_map(field):
+        key = _value_writer(field.message_type.fields_by_name["key"])
+        value = _value_writer(field.message_type.fields_by_name["value"])
+        return lambda entries: {key(k): value(v) for k, v in entries.items()}
+    convert = _value_writer(field)
+    if not field.is_repeated:
+        return convert
+    return lambda values: [convert(value) for value in values]
+
+
+def _value_writer(field: FieldDescriptor) -> Convert:
+    if field.type == _TEXT:
+        return _spell
+    if field.type == _ENUM:
+        return _enum_writer(field.enum_type)
+    if field.type in _FLOATS:
+        return float
+    if field.type in _MESSAGES:
+        special = _SPECIAL_WRITERS.get(field.message_type.full_name)
+        if special is not None:
+            return special
+        if field.message_type.full_name in _WRAPPERS:
+            wrapper = GetMessageClass(field.message_type)
+            return lambda value: wrapper(value=value)
+        return _later(field.message_type)
+    return _same
+
+
+def _later(descriptor: Descriptor) -> Convert:
+    """The writer of a nested message, looked up when first needed: a message may hold its own kind."""
+
+    def write(value: Any) -> Message:
+        return writer(descriptor)(value)
+
+    return write
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, str):
+        return value
+    if isinstance(value, UUID | int):
+        return str(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"cannot spell {type(value).__name__}")
+
+
+def _enum_writer(enum: EnumDescriptor) -> Convert:
+    numbers = {label: number for number, label in enum_labels(enum).items()}
+
+    def write(value: Any) -> int:
+        if isinstance(value, Enum):
+            value = value.value
+        if isinstance(value, str):
+            return numbers[value.lower()] if value else 0
+        return int(value)
+
+    return write
+
+
+def _write_time(value: datetime | Timestamp) -> Timestamp:
+    if isinstance(value, Timestamp):
+        return value
+    if value.tzinfo is None:
+        raise ValueError("time without a zone")
+    time = Timestamp()
+    time.FromDatetime(value)
+    return time
+
+
+def _write_duration(value: timedelta | Duration) -> Duration:
+    if isinstance(value, Duration):
+        return value
+    duration = Duration()
+    duration.FromTimedelta(value)
+    return duration
+
+
+def _write_date(value: date | Date) -> Date:
+    return value if isinstance(value, Date) else Date(year=value.year, month=value.month, day=value.day)
+
+
+def _write_struct(value: Any) -> struct_pb2.Struct:
+    return json_format.ParseDict(value, struct_pb2.Struct())
+
+
+_SPECIAL_WRITERS: dict[str, Convert] = {
+    "google.protobuf.Timestamp": _write_time,
+    "google.protobuf.Duration": _write_duration,
+    "google.type.Date": _write_date,
+    "google.protobuf.Struct": _write_struct,
+}

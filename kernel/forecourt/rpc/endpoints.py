@@ -1,0 +1,252 @@
+"""Turns the lines of a binding table into gRPC handlers: one thin function per RPC, compiled at start.
+
+Messages are parsed here and not by grpc, so that a malformed one is the caller's INVALID_ARGUMENT and not our
+INTERNAL. The way of a command is kept short: an empty echo costs a third of a millisecond of Python already.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, cast
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from pydantic import BaseModel, ValidationError
+
+from forecourt import logs, metrics
+from forecourt.clock import Clock
+from forecourt.deciders import Command, CommandHandler, Decider, Outcome
+from forecourt.errors import InvalidInput, NotFound, Unavailable, invalid_input
+from forecourt.projections.projection import Projection
+from forecourt.rpc.binding import Api, Kind, Rpc, outcome_writer, result_writer
+from forecourt.rpc.calls import Call, CallMetadata, MetadataReader, correlation_of
+from forecourt.rpc.convert import reader
+from forecourt.rpc.errors import DeadlineExceeded, internal_status, status_of, trailing, translate
+
+log = logs.get(__name__)
+
+FRESHNESS_SECONDS = 5.0
+"""How long a query waits for a read model at most; a shorter deadline of the caller counts instead."""
+
+Servicer = grpc.aio.ServicerContext[bytes, bytes]
+Handler = Callable[..., Any]
+
+
+class Freshness(Protocol):
+    """The part of `forecourt.projections.queries.ReadModels` that waits for a read model."""
+
+    async def wait_for(self, projection: Projection[Any], position: int, timeout: float) -> object:
+        """Return when ``projection`` has reached ``position``."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the calls of one service work with."""
+
+    service: str
+    commands: CommandHandler
+    read_models: Any
+    clock: Clock
+    settings: Any
+    metadata: MetadataReader
+
+
+def handlers(api: Api, backend: Backend) -> dict[str, grpc.RpcMethodHandler]:
+    """The gRPC handlers of a proto service by method name. Raises `BindingError` or `ConversionError`."""
+    return {method.name: _handler(method, rpc, backend) for method, rpc in api.check()}
+
+
+def _handler(method: MethodDescriptor, rpc: Rpc, backend: Backend) -> grpc.RpcMethodHandler:
+    endpoint = _Endpoint(method, rpc, backend)
+    if rpc.kind is Kind.CLIENT_STREAM:
+        return grpc.stream_unary_rpc_method_handler(endpoint.client_stream)
+    if rpc.kind is Kind.SERVER_STREAM:
+        return grpc.unary_stream_rpc_method_handler(endpoint.server_stream)
+    if rpc.kind is Kind.BIDI_STREAM:
+        return grpc.stream_stream_rpc_method_handler(endpoint.bidi_stream)
+    if rpc.decider is not None:
+        return grpc.unary_unary_rpc_method_handler(endpoint.single_command)
+    return grpc.unary_unary_rpc_method_handler(endpoint.unary)
+
+
+class _Endpoint:
+    """One RPC: everything that can be looked up beforehand, is."""
+
+    def __init__(self, method: MethodDescriptor, rpc: Rpc, backend: Backend) -> None:
+        self._rpc = rpc
+        self._backend = backend
+        self._handle: Handler = rpc.handle or _unbound
+        self._parse = GetMessageClass(method.input_type).FromString
+        self._read = reader(method.input_type, rpc.model)
+        self._validate = rpc.model.model_validate
+        self._write = result_writer(method)
+        self._decider: Decider[Any] = rpc.decider or _NO_DECIDER
+        self._outcome = outcome_writer(method) if rpc.decider is not None else _lazily(method)
+        writes = rpc.kind is Kind.COMMAND
+        outcomes, seconds = (
+            (metrics.COMMANDS, metrics.COMMAND_SECONDS)
+            if writes
+            else (metrics.QUERIES, metrics.QUERY_SECONDS)
+        )
+        self._outcomes = outcomes
+        self._ok = outcomes.labels(backend.service, rpc.name, "ok")
+        self._seconds = seconds.labels(backend.service, rpc.name)
+        self._streamed = metrics.STREAMED.labels(backend.service, rpc.name)
+
+    # --- the four shapes of a call
+
+    async def single_command(self, request: bytes, servicer: Servicer) -> bytes:
+        started = perf_counter()
+        try:
+            metadata = self._begin(servicer)
+            command = cast(Command, self._model(request))
+            outcome = await self._backend.commands.execute(
+                self._decider, command, metadata.context, expected=metadata.expected
+            )
+            answer = self._outcome(outcome).SerializeToString()
+        except Exception as error:  # every error is answered in one place
+            await self._fail(servicer, error)
+            raise
+        self._ok.inc()
+        self._seconds.observe(perf_counter() - started)
+        return answer
+
+    async def unary(self, request: bytes, servicer: Servicer) -> bytes:
+        started = perf_counter()
+        try:
+            call = self._call(servicer)
+            model = self._model(request)
+            if call.after_position:
+                await self._wait_until_fresh(call, servicer)
+            answer = self._answer(await self._handle(model, call))
+        except Exception as error:  # every error is answered in one place
+            await self._fail(servicer, error)
+            raise
+        self._ok.inc()
+        self._seconds.observe(perf_counter() - started)
+        return answer
+
+    async def client_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> bytes:
+        started = perf_counter()
+        try:
+            call = self._call(servicer)
+            answer = self._answer(await self._handle(self._models(requests), call))
+        except Exception as error:  # every error is answered in one place
+            await self._fail(servicer, error)
+            raise
+        self._ok.inc()
+        self._seconds.observe(perf_counter() - started)
+        return answer
+
+    async def server_stream(self, request: bytes, servicer: Servicer) -> AsyncIterator[bytes]:
+        async for answer in self._stream(servicer, lambda: self._model(request)):
+            yield answer
+
+    async def bidi_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> AsyncIterator[bytes]:
+        async for answer in self._stream(servicer, lambda: self._models(requests)):
+            yield answer
+
+    async def _stream(self, servicer: Servicer, given: Callable[[], Any]) -> AsyncIterator[bytes]:
+        started = perf_counter()
+        try:
+            call = self._call(servicer)
+            argument = given()
+            if call.after_position:
+                await self._wait_until_fresh(call, servicer)
+            async for result in self._handle(argument, call):
+                yield self._answer(result)
+        except Exception as error:  # every error is answered in one place
+            await self._fail(servicer, error)
+            raise
+        self._ok.inc()
+        self._seconds.observe(perf_counter() - started)
+
+    # --- steps
+
+    def _begin(self, servicer: Servicer) -> CallMetadata:
+        remaining = servicer.time_remaining()
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceeded("the deadline passed before the call was begun")
+        return self._backend.metadata.read(servicer.invocation_metadata() or (), writes=self._rpc.writes)
+
+    def _call(self, servicer: Servicer) -> Call:
+        backend = self._backend
+        return Call(
+            self._begin(servicer),
+            commands=backend.commands,
+            read_models=backend.read_models,
+            clock=backend.clock,
+            settings=backend.settings,
+        )
+
+    def _model(self, request: bytes) -> BaseModel:
+        try:
+            return self._validate(self._read(self._parse(request)))
+        except ValidationError as error:
+            raise invalid_input(error) from None
+        except DecodeError:
+            reason = "is not well-formed protobuf, or a string in it is not UTF-8"
+            raise InvalidInput(f"message: {reason}", fields={"message": reason}) from None
+
+    async def _models(self, requests: AsyncIterator[bytes]) -> AsyncIterator[BaseModel | InvalidInput]:
+        number = 0
+        async for request in requests:
+            number += 1
+            self._streamed.inc()
+            try:
+                model: BaseModel | InvalidInput = self._model(request)
+            except InvalidInput as error:
+                if not self._rpc.tolerant:
+                    fields = {f"[{number}].{path}": reason for path, reason in error.fields.items()}
+                    raise InvalidInput(f"message {number}: {error.message}", fields=fields) from None
+                model = error
+            yield model
+
+    async def _wait_until_fresh(self, call: Call, servicer: Servicer) -> None:
+        read_models: Freshness = call.read_models
+        remaining = servicer.time_remaining()
+        limit = FRESHNESS_SECONDS if remaining is None else min(FRESHNESS_SECONDS, remaining)
+        await asyncio.gather(
+            *(read_models.wait_for(projection, call.after_position, limit) for projection in self._rpc.reads)
+        )
+
+    def _answer(self, result: Any) -> bytes:
+        if result is None and self._rpc.kind is Kind.QUERY:
+            raise NotFound("not found")
+        if isinstance(result, Outcome):
+            return self._outcome(result).SerializeToString()
+        return self._write(result).SerializeToString()
+
+    async def _fail(self, servicer: Servicer, error: Exception) -> None:
+        """Answer an error: count it, log it if nobody foresaw it, and end the call."""
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        service = self._backend.service
+        known = translate(error)
+        if known is None:
+            correlation = correlation_of(servicer.invocation_metadata() or ())
+            log.error(
+                "call failed", service=service, rpc=self._rpc.name, correlation_id=correlation, exc_info=error
+            )
+            code, status = internal_status(service, correlation)
+        else:
+            code, status = status_of(known, service)
+            if isinstance(known, Unavailable):
+                log.warning("call not possible", service=service, rpc=self._rpc.name, error=known.slug)
+        self._outcomes.labels(service, self._rpc.name, known.slug if known else "internal").inc()
+        await servicer.abort(code, status.message, trailing_metadata=trailing(status))
+
+
+_NO_DECIDER: Decider[Any] = Decider(service="", category="", initial=None, key="id")
+
+
+def _lazily(method: MethodDescriptor) -> Callable[[Outcome], Message]:
+    """The writer of outcomes of an RPC whose function need not answer one."""
+    return lambda outcome: outcome_writer(method)(outcome)
+
+
+async def _unbound(*_: Any) -> Awaitable[None]:
+    raise LookupError("bound to a decider, not to a function")

@@ -1,0 +1,90 @@
+"""One gRPC server for any set of services: health, reflection, limits, keep-alive, and an orderly end."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from forecourt import logs
+from forecourt.rpc.binding import Api
+from forecourt.rpc.endpoints import Backend, handlers
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server takes on at most. Sizes in bytes, times in seconds."""
+
+    message_bytes: int = 4 * 1024 * 1024
+    concurrent_rpcs: int = 2_000
+    concurrent_streams: int = 1_000
+    keepalive_seconds: float = 60.0
+    keepalive_timeout_seconds: float = 20.0
+    min_ping_seconds: float = 10.0
+    notice_seconds: float = 0.5
+    """Between "not serving" and the end of new calls, for callers that watch the health."""
+    drain_seconds: float = 10.0
+    """For calls under way, once no new ones are taken."""
+
+
+class GrpcServer:
+    """Serves the APIs of any services on one port."""
+
+    def __init__(self, apis: Sequence[tuple[Api, Backend]], limits: Limits | None = None) -> None:
+        self._apis = apis
+        self._limits = limits or Limits()
+        self._server: grpc.aio.Server | None = None
+        self._health = health.aio.HealthServicer()
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> int:
+        """Check every table, listen, and answer the port (a free one where ``port`` is 0).
+
+        Raises `BindingError` or `ConversionError` for a table that does not fit, `OSError` for a taken port.
+        """
+        limits = self._limits
+        server = grpc.aio.server(options=_options(limits), maximum_concurrent_rpcs=limits.concurrent_rpcs)
+        names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
+        for api, backend in self._apis:
+            table = handlers(api, backend)
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(api.full_name, table),))
+            names.append(api.full_name)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(names, server)
+        try:
+            self.port = server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {host}:{port}") from error
+        await server.start()
+        for name in ("", *(api.full_name for api, _ in self._apis)):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._server = server
+        return self.port
+
+    async def drain(self) -> None:
+        """Say "not serving", take no new calls, finish those under way, stop."""
+        if self._server is None:
+            return
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._limits.notice_seconds)
+        await self._server.stop(self._limits.drain_seconds)
+        self._server = None
+
+
+def _options(limits: Limits) -> list[tuple[str, Any]]:
+    return [
+        # Two processes on one port would each get some of the calls: better that the second one fails.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_send_message_length", limits.message_bytes),
+        ("grpc.max_concurrent_streams", limits.concurrent_streams),
+        ("grpc.keepalive_time_ms", int(limits.keepalive_seconds * 1_000)),
+        ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout_seconds * 1_000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(limits.min_ping_seconds * 1_000)),
+    ]
