@@ -1,0 +1,248 @@
+"""The relay: follows the event store and publishes what it finds, in order, at least once.
+
+The event store is the outbox. The checkpoint, a row of ``messaging.relay_checkpoint``, moves only past what
+the broker has confirmed, and only from where this relay left it. A relay that dies is followed by another one
+that begins at the checkpoint: what was published after it comes again, and receivers drop it by its id.
+
+Every message is mandatory, so the broker hands back what no queue is bound for. On a topic exchange that is
+normal (nobody listens to that event yet): it is counted, and the relay goes on.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple
+
+import asyncpg
+from prometheus_client import Gauge
+
+from forecourt import logs
+from forecourt.clock import Clock, SystemClock
+from forecourt.eventstore.port import Batch, EventStore, StoreUnavailable
+from forecourt.eventstore.postgres import LOST
+from forecourt.messaging.cloudevents import routing_key, to_cloudevent
+from forecourt.messaging.lease import Lease
+from forecourt.messaging.publisher import ConfirmedPublisher, Outgoing
+from forecourt.metrics import RELAY_ERRORS, RELAY_LAG_EVENTS, RELAY_LAG_SECONDS
+
+log = logs.get(__name__)
+
+PAGE = 500
+"""Events in one batch from the store."""
+
+PENDING = 2_000
+"""Events that may be read and not yet confirmed, give or take a batch: bounds the memory."""
+
+SAVE_SECONDS = 0.2
+"""How often the checkpoint is written, while it moves."""
+
+DRAIN_SECONDS = 5.0
+"""How long a relay that stops waits for the confirms still due."""
+
+LEADING = Gauge("forecourt_relay_leading", "1 in the process that publishes, 0 on standby", ["service"])
+
+_DDL = """
+CREATE SCHEMA IF NOT EXISTS messaging;
+CREATE TABLE IF NOT EXISTS messaging.relay_checkpoint (
+    name text PRIMARY KEY,
+    position bigint NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+"""
+
+
+class CheckpointMoved(Exception):
+    """Somebody else has moved this relay's checkpoint."""
+
+
+class _Pending(NamedTuple):
+    """A batch that is submitted and not yet confirmed."""
+
+    position: int
+    events: int
+    oldest: datetime | None
+
+
+async def migrate(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Create what the relay keeps in the database; safe to run at any time, by several at once."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('messaging', 1))")
+        await connection.execute(_DDL)
+
+
+class Relay:
+    """Publishes the events of ``categories`` (None: of all) to the broker.
+
+    ``name`` names checkpoint and lease: two relays of one name never publish at the same time, the second one
+    waits until the first is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        store: EventStore,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        amqp_uri: str,
+        categories: Collection[str] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._name = name
+        self._store = store
+        self._pool = pool
+        self._uri = amqp_uri
+        self._categories = categories
+        self._clock = clock or SystemClock()
+        self._lease = Lease(pool, f"relay:{name}")
+        self._pending: deque[_Pending] = deque()
+        self._pending_events = 0
+        self._room = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._saving = asyncio.Lock()
+        self._confirmed = 0
+        self._saved = 0
+        self._head = 0
+
+    @property
+    def confirmed(self) -> int:
+        """The position up to which the broker has confirmed everything; 0 before this relay leads."""
+        return self._confirmed
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until ``stop`` is set, whatever happens to the broker, the database or the store."""
+        while not stop.is_set():
+            try:
+                if not await self._lease.acquire(stop):
+                    return
+                LEADING.labels(self._name).set(1)
+                await self._lead(stop)
+            except (*LOST, asyncpg.PostgresError, StoreUnavailable, CheckpointMoved) as error:
+                RELAY_ERRORS.labels(self._name).inc()
+                log.warning("relay begins again", relay=self._name, error=type(error).__name__)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), 1.0)
+            finally:
+                LEADING.labels(self._name).set(0)
+                await self._lease.release()
+
+    async def _lead(self, stop: asyncio.Event) -> None:
+        await migrate(self._pool)
+        self._confirmed = self._saved = self._head = await self._load()
+        self._pending.clear()
+        self._pending_events = 0
+        self._room.set()
+        publisher = ConfirmedPublisher(self._name, self._uri, self._in_loop(self._on_confirmed))
+        publisher.start()
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._follow(publisher), self._save_often(), self._lease.lost.wait(), stop.wait())
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            tasks[0].cancel()
+            if self._lease.held:
+                await self._drain()
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(publisher.stop, DRAIN_SECONDS)
+
+    async def _follow(self, publisher: ConfirmedPublisher) -> None:
+        async for batch in self._store.subscribe(
+            after=self._confirmed, categories=self._categories, page=PAGE
+        ):
+            self._head = max(self._head, batch.position)
+            self._accept(batch, publisher)
+            self._measure()
+            if self._pending_events >= PENDING:
+                self._room.clear()
+                await self._room.wait()
+
+    def _accept(self, batch: Batch, publisher: ConfirmedPublisher) -> None:
+        events = batch.events
+        self._pending.append(_Pending(batch.position, len(events), events[0].time if events else None))
+        self._pending_events += len(events)
+        publisher.submit(
+            [
+                Outgoing(routing_key(e.type, e.brand, e.dealer_id), str(e.id), to_cloudevent(e))
+                for e in events
+            ],
+            batch.position,
+        )
+
+    def _in_loop(self, function: Callable[[int], None]) -> Callable[[int], None]:
+        """A function for the publisher's thread that calls ``function`` in this loop."""
+        loop = asyncio.get_running_loop()
+
+        def call(mark: int) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(function, mark)
+
+        return call
+
+    def _on_confirmed(self, position: int) -> None:
+        self._confirmed = max(self._confirmed, position)
+        while self._pending and self._pending[0].position <= position:
+            self._pending_events -= self._pending.popleft().events
+        if self._pending_events < PENDING:
+            self._room.set()
+        self._moved.set()
+
+    def _measure(self) -> None:
+        oldest = next((pending.oldest for pending in self._pending if pending.oldest), None)
+        age = (self._clock.now() - oldest).total_seconds() if oldest else 0.0
+        RELAY_LAG_EVENTS.labels(self._name).set(max(self._head - self._confirmed, 0))
+        RELAY_LAG_SECONDS.labels(self._name).set(max(age, 0.0))
+
+    async def _save_often(self) -> None:
+        """Write the checkpoint while it moves, and measure the lag even while nothing moves."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), 2.0)
+            await asyncio.sleep(SAVE_SECONDS)
+            await self._save()
+            if self._pending:
+                self._head = max(self._head, await self._store.head())
+            self._measure()
+
+    async def _save(self) -> None:
+        async with self._saving:
+            self._moved.clear()
+            position = self._confirmed
+            if position == self._saved:
+                return
+            moved = await self._pool.fetchval(
+                "UPDATE messaging.relay_checkpoint SET position = $3, updated_at = now()"
+                " WHERE name = $1 AND position = $2 RETURNING position",
+                self._name,
+                self._saved,
+                position,
+            )
+            if moved is None:
+                raise CheckpointMoved(self._name)
+            self._saved = position
+
+    async def _load(self) -> int:
+        await self._pool.execute(
+            "INSERT INTO messaging.relay_checkpoint (name, position) VALUES ($1, 0) ON CONFLICT DO NOTHING",
+            self._name,
+        )
+        return int(
+            await self._pool.fetchval(
+                "SELECT position FROM messaging.relay_checkpoint WHERE name = $1", self._name
+            )
+        )
+
+    async def _drain(self) -> None:
+        """Wait a little for the confirms still due, and keep what they brought."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self._pending:
+                    self._moved.clear()
+                    await self._moved.wait()
+        await self._save()
