@@ -1,0 +1,63 @@
+# The one entry point. `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PYTHON ?= python3
+
+BIN := .venv/bin
+DISTRIBUTIONS := $(wildcard kernel/pyproject.toml proto/pyproject.toml services/*/pyproject.toml)
+PROTO := $(shell find proto/crm -name '*.proto' 2>/dev/null)
+CODE := kernel services tests demo bench
+PACKAGES := kernel/forecourt $(wildcard services/common/trade services/customer/customer services/sales/sales \
+	services/service-desk/service_desk services/notify/notify)
+
+.PHONY: help setup proto lint format test unit demo run bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/stamp proto/gen/.stamp ## Make .venv and the gRPC stubs (every other target does so by itself)
+
+.venv/stamp: requirements.lock $(DISTRIBUTIONS) tools/setup.sh
+	@tools/setup.sh
+
+proto/gen/.stamp: $(PROTO) requirements.lock tools/proto_generate.sh | .venv/stamp
+	@tools/proto_generate.sh
+
+proto: setup ## Generate the gRPC stubs; check style and compatibility of proto/
+	@tools/proto_check.sh
+
+lint: setup ## Check style, types, layers, and the contract
+	$(BIN)/ruff check $(wildcard $(CODE))
+	$(BIN)/ruff format --check $(wildcard $(CODE))
+	$(BIN)/mypy --strict $(PACKAGES)
+	$(BIN)/mypy $(wildcard tests demo bench)
+	$(BIN)/lint-imports
+	@tools/proto_check.sh
+
+format: setup ## Rewrite the code in the house style
+	$(BIN)/ruff check --fix-only $(wildcard $(CODE))
+	$(BIN)/ruff format $(wildcard $(CODE))
+	$(BIN)/buf format --write
+
+test: setup ## Run every test, on real servers of its own
+	$(BIN)/python -m pytest
+
+unit: setup ## Run the tests that need no server
+	$(BIN)/python -m pytest -m "not integration and not e2e and not faults"
+
+demo: setup ## Play a dealer group's day on the whole platform and show the result
+	$(BIN)/python -m demo.play
+
+run: setup ## Start the platform and the sandboxes, until Ctrl-C
+	$(BIN)/forecourt run
+
+bench: setup ## Measure; results also in build/bench.json
+	$(BIN)/python -m bench
+
+lock: .venv/stamp ## Resolve requirements.in into requirements.lock, with hashes
+	@tools/lock.sh
+
+clean: ## Remove everything that make made
+	rm -rf .venv .data build proto/gen .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find kernel services tests demo bench -name __pycache__ -type d -prune -exec rm -rf {} +
