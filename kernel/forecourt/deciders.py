@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
@@ -42,17 +42,21 @@ KNOWN_IDS = 1_000
 """Event ids remembered per stream, to recognise repeated commands."""
 
 
+Creates = bool | Literal["if_missing"]
+
+
 class Command(BaseModel):
     """Base class of commands: validated at the edge, frozen, unknown fields refused.
 
-    ``class OpenOrder(Command, creates=True)`` may only start a stream; every other command needs one that exists.
+    ``class OpenOrder(Command, creates=True)`` may only start a stream, one with ``creates="if_missing"`` may start
+    it or go on with it; every other command needs one that exists.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    creates: ClassVar[bool] = False
+    creates: ClassVar[Creates] = False
 
-    def __init_subclass__(cls, *, creates: bool = False, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, creates: Creates = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.creates = creates
 
@@ -283,7 +287,7 @@ class CommandHandler:
             cached = self._cache.get(stream)
             if cached is not None:
                 return cached, False
-            if command.creates:
+            if command.creates is True:
                 # Most likely nothing is there yet: the append itself finds out, without a read before it.
                 return Loaded(decider.initial), False
         return await self._load(decider, stream), True
@@ -306,7 +310,7 @@ class CommandHandler:
                 f"version: is {loaded.version}, expected {expected}",
                 fields={"expected-version": f"the object is at version {loaded.version}"},
             )
-        if command.creates and loaded.version:
+        if command.creates is True and loaded.version:
             raise AlreadyExists(f"{decider.category}: exists already")
         if not command.creates and not loaded.version:
             raise NotFound(f"{decider.category}: not found")

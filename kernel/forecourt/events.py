@@ -68,7 +68,12 @@ class ForeignEvent(BaseModel):
     versions: ClassVar[tuple[int, ...]] = (1,)
 
     def __init_subclass__(
-        cls, *, type: str = "", category: str = "", versions: tuple[int, ...] = (1,), **kwargs: Any
+        cls,
+        *,
+        type: str = "",  # noqa: A002 - reads well where the class is declared
+        category: str = "",
+        versions: tuple[int, ...] = (1,),
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
         if type:

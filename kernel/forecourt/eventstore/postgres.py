@@ -184,8 +184,7 @@ class PostgresEventStore:
             group = self._next_group()
             try:
                 await self._write_group(group)
-            except Exception as error:
-                # Whatever went wrong belongs to the callers of this group; the next group starts afresh.
+            except Exception as error:  # noqa: BLE001 - it is not lost: it belongs to the callers of this group
                 for pending in group:
                     if not pending.done.done():
                         pending.done.set_exception(error)
@@ -378,7 +377,7 @@ class PostgresEventStore:
                 async with self._pool.acquire() as connection:
                     await connection.add_listener(f"{self._schema}_event", self._notified)
                     try:
-                        while not connection.is_closed():
+                        while not connection.is_closed():  # noqa: ASYNC110 - the driver tells of no close
                             await asyncio.sleep(POLL_SECONDS)
                     finally:
                         if not connection.is_closed():

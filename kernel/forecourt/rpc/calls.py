@@ -35,7 +35,7 @@ class MetadataReader:
         self._clock = clock
 
     def read(self, metadata: Iterable[tuple[str, Any]], *, writes: bool) -> CallMetadata:
-        """The call's metadata. A call that ``writes`` must say for which dealer and brand, if it may for many.
+        """The call's metadata. A call that ``writes`` says for which dealer and brand, if it may for many.
 
         Raises `InvalidInput` naming the key, `Unauthenticated` or `Forbidden`.
         """
@@ -112,29 +112,28 @@ def _invalid(key: str, reason: str) -> InvalidInput:
 class CallCommands:
     """Runs commands on behalf of one call: ids, actor and time are the call's."""
 
-    __slots__ = ("_context", "_handler", "last")
+    __slots__ = ("_context", "_handler")
 
     def __init__(self, handler: CommandHandler, context: Context) -> None:
         self._handler = handler
         self._context = context
-        self.last: Outcome | None = None
 
     async def execute(
         self, decider: Decider[Any], command: Command, *, label: str = "", expected: int | None = None
     ) -> Outcome:
         """Run ``command``; see `CommandHandler.execute` for what it raises.
 
-        A call that runs several commands gives each its own ``label``: their ids are derived from the call's
-        ``command-id`` and it, so that a repeated call repeats nothing. Without a label the call's own id is used.
+        A call that runs several commands gives each its own ``label``: their ids are derived from it and the
+        call's ``command-id``, so that a repeated call repeats nothing. Without a label that id itself is used.
         """
         context = self._context.derived(label) if label else self._context
-        self.last = await self._handler.execute(decider, command, context, expected=expected)
-        return self.last
+        return await self._handler.execute(decider, command, context, expected=expected)
 
-    async def execute_as(self, context: Context, decider: Decider[Any], command: Command) -> Outcome:
-        """Run ``command`` in a context made from the call's own: another command id, or another of its dealers."""
-        self.last = await self._handler.execute(decider, command, context)
-        return self.last
+    async def execute_as(
+        self, context: Context, decider: Decider[Any], command: Command, *, expected: int | None = None
+    ) -> Outcome:
+        """Run ``command`` under a context of the function's own making, for ids that are not the call's."""
+        return await self._handler.execute(decider, command, context, expected=expected)
 
     async def position(self, decider: Decider[Any], aggregate_id: UUID) -> int:
         """The position of an aggregate's last event, 0 where there is none."""

@@ -132,7 +132,7 @@ def _texts(claims: dict[str, Any], name: str) -> tuple[str, ...]:
 
 
 def development_key(folder: Path) -> str:
-    """The key of this folder's development tokens, generated when first needed, readable by its owner only."""
+    """The key of this folder's development tokens, generated when first needed, for its owner only."""
     path = folder / "token.key"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

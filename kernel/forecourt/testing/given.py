@@ -56,7 +56,7 @@ class Given:
         """Decide the command, under the same rules for missing and existing aggregates as in production."""
         state = self.decider.fold(self.events)
         try:
-            if command.creates and self.events:
+            if command.creates is True and self.events:
                 raise AlreadyExists()
             if not command.creates and not self.events:
                 raise NotFound()

@@ -1,0 +1,197 @@
+"""The gRPC API of the customer service, as a table: RPC, command or query."""
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from customer.customer import (
+    AddContactPoint,
+    AssignCustomer,
+    ChangeCategory,
+    CorrectProfile,
+    GrantConsent,
+    Kind,
+    LogInteraction,
+    RecordVehicleOwnership,
+    RegisterCustomer,
+    WithdrawConsent,
+    customer,
+)
+from customer.importing import ImportChunk, import_customers
+from customer.read_models import CustomerRow, customers, history, import_problems, imports, ownerships
+from forecourt.errors import InvalidInput, NotFound
+from forecourt.projections.queries import Condition, PageRequest, any_of, eq, ilike, is_null
+from forecourt.rpc.binding import Api, Call
+from trade.fields import e164
+from trade.vin import VinStr
+
+HistoryKind = Literal[
+    "intention",
+    "test_drive",
+    "purchase",
+    "insurance",
+    "accessories",
+    "plate_registration",
+    "loan",
+    "maintenance",
+    "repair",
+    "return_visit",
+    "complaint",
+    "reminder",
+    "profile",
+]
+
+
+class Query(BaseModel):
+    """Base of queries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class PagedQuery(Query):
+    """Base of queries that answer a page at a time."""
+
+    page_size: int = Field(default=50, ge=0, le=500)
+    page_token: str = Field(default="", max_length=2000)
+
+    @property
+    def page(self) -> PageRequest:
+        """The page asked for."""
+        return PageRequest(self.page_size or 50, self.page_token)
+
+
+class GetCustomer(Query):
+    """One customer."""
+
+    customer_id: UUID
+
+
+class SearchCustomers(PagedQuery):
+    """Customers by any combination of conditions."""
+
+    name: str = Field(default="", max_length=200)
+    phone: str = Field(default="", max_length=40)
+    vin: VinStr | None = None
+    kind: Kind | None = None
+    dealer_id: str = Field(default="", max_length=64)
+
+
+class GetCustomerHistory(PagedQuery):
+    """A customer's history, all of it or some kinds."""
+
+    customer_id: UUID
+    kinds: tuple[HistoryKind, ...] = Field(default=(), max_length=13)
+
+
+class GetImport(PagedQuery):
+    """The state of an import."""
+
+    import_id: UUID
+
+
+async def get_customer(query: GetCustomer, call: Call) -> dict[str, Any]:
+    """The customer with the vehicles owned now. Raises `NotFound`."""
+    row = await call.read_models.get(customers, query.customer_id)
+    if row is None:
+        raise NotFound("customer: not found")
+    return (await _with_vehicles([row], call))[0]
+
+
+async def search_customers(query: SearchCustomers, call: Call) -> dict[str, Any]:
+    """A page of customers, by name."""
+    where: list[Condition] = []
+    if query.name:
+        where.append(ilike("name", f"%{_escaped(query.name)}%"))
+    if query.phone:
+        where.append(eq("mobile", _phone(query.phone)))
+    if query.kind:
+        where.append(eq("kind", query.kind))
+    if query.dealer_id:
+        where.append(eq("dealer_id", query.dealer_id))
+    if query.vin:
+        owners = await call.read_models.all(
+            ownerships, where=[eq("vin", query.vin), is_null("until")], limit=100
+        )
+        where.append(any_of("customer_id", [owner.customer_id for owner in owners]))
+    page = await call.read_models.page(customers, where=where, order=["name", "customer_id"], page=query.page)
+    found = await _with_vehicles(page.items, call)
+    return {"customers": found, "next_page_token": page.next_page_token}
+
+
+async def get_customer_history(query: GetCustomerHistory, call: Call) -> dict[str, Any]:
+    """A page of a customer's history, oldest first. Raises `NotFound` where there is no such customer."""
+    if await call.read_models.get(customers, query.customer_id) is None:
+        raise NotFound("customer: not found")
+    where = [eq("customer_id", query.customer_id)]
+    if query.kinds:
+        where.append(any_of("kind", query.kinds))
+    page = await call.read_models.page(history, where=where, order=["position"], page=query.page)
+    return {"entries": page.items, "next_page_token": page.next_page_token}
+
+
+async def get_import(query: GetImport, call: Call) -> dict[str, Any]:
+    """Counts, the row to resume after, and a page of the rows that were not imported. Raises `NotFound`."""
+    row = await call.read_models.get(imports, query.import_id)
+    if row is None:
+        raise NotFound("import: not found")
+    page = await call.read_models.page(
+        import_problems, where=[eq("import_id", query.import_id)], order=["row"], page=query.page
+    )
+    return {
+        "import_id": row.import_id,
+        "file_name": row.file_name,
+        "rows": row.created + row.refused + row.duplicates,
+        "created": row.created,
+        "refused": row.refused,
+        "duplicates": row.duplicates,
+        "done_through": row.ranges[0][1] if row.ranges and row.ranges[0][0] == 1 else 0,
+        "problems": page.items,
+        "next_page_token": page.next_page_token,
+    }
+
+
+async def _with_vehicles(rows: list[CustomerRow], call: Call) -> list[dict[str, Any]]:
+    ids = [row.customer_id for row in rows]
+    owned = await call.read_models.all(
+        ownerships, where=[any_of("customer_id", ids), is_null("until")], limit=5_000
+    )
+    vins: dict[UUID, list[str]] = {}
+    for vehicle in owned:
+        vins.setdefault(vehicle.customer_id, []).append(vehicle.vin)
+    columns = CustomerRow.__struct_fields__
+    return [
+        {
+            **{column: getattr(row, column) for column in columns},
+            "vins": sorted(vins.get(row.customer_id, ())),
+        }
+        for row in rows
+    ]
+
+
+def _phone(typed: str) -> str:
+    try:
+        return e164(typed)
+    except ValueError as error:
+        raise InvalidInput(f"phone: {error}", fields={"phone": str(error)}) from error
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+api = Api("crm.customer.v1.CustomerService")
+api.command("RegisterCustomer", customer, RegisterCustomer)
+api.command("AddContactPoint", customer, AddContactPoint)
+api.command("CorrectProfile", customer, CorrectProfile)
+api.command("ChangeCategory", customer, ChangeCategory)
+api.command("AssignCustomer", customer, AssignCustomer)
+api.command("GrantConsent", customer, GrantConsent)
+api.command("WithdrawConsent", customer, WithdrawConsent)
+api.command("RecordVehicleOwnership", customer, RecordVehicleOwnership)
+api.command("LogInteraction", customer, LogInteraction)
+api.bidi_stream("ImportCustomers", ImportChunk, import_customers)
+api.query("GetImport", GetImport, get_import, reads=[imports, import_problems])
+api.query("GetCustomer", GetCustomer, get_customer, reads=[customers, ownerships])
+api.query("SearchCustomers", SearchCustomers, search_customers, reads=[customers, ownerships])
+api.query("GetCustomerHistory", GetCustomerHistory, get_customer_history, reads=[history])

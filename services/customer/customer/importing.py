@@ -1,0 +1,238 @@
+"""Imports a customer file, a chunk of rows at a time.
+
+Each good row registers a customer under ids derived from import id and row number, so that sending a row again
+does nothing twice. A row that repeats a customer (same mobile and same name) is reported, not registered.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Literal, cast
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from customer.customer import (
+    Channel,
+    Consent,
+    Kind,
+    Language,
+    Purpose,
+    RecordVehicleOwnership,
+    RegisterCustomer,
+    TypedContactPoint,
+    customer,
+)
+from customer.customer_import import CHUNK_ROWS, ReportRows, RowReport, customer_import
+from customer.read_models import customers
+from forecourt.deciders import Command, Context, Outcome
+from forecourt.errors import ForecourtError, InvalidInput, Refused, invalid_input
+from forecourt.projections.queries import any_of
+from forecourt.rpc.binding import Call
+from trade.fields import Line
+from trade.vin import VinStr
+
+
+class ImportRow(BaseModel):
+    """One row as it was sent; nothing is checked yet but sizes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    row: int = Field(ge=1)
+    name: str = ""
+    mobile: str = ""
+    email: str = ""
+    kind: str = ""
+    language: str = ""
+    vin: str = ""
+    dealer_id: str = ""
+    consents: str = ""
+    unreadable: str = Field(default="", max_length=200)
+
+
+class ImportChunk(BaseModel):
+    """Rows of one file, in ascending order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    import_id: UUID
+    file_name: str = Field(default="", max_length=200)
+    rows: tuple[ImportRow, ...] = Field(min_length=1, max_length=CHUNK_ROWS)
+
+
+class CustomerOfRow(BaseModel):
+    """A good row."""
+
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
+
+    name: Line
+    mobile: TypedContactPoint | None
+    email: TypedContactPoint | None
+    kind: Kind
+    language: Language
+    vin: VinStr | None
+    consents: tuple[Consent, ...]
+
+
+def read_row(row: ImportRow) -> CustomerOfRow:
+    """The customer that a row describes. Raises `InvalidInput` naming the first bad field."""
+    if row.unreadable:
+        raise InvalidInput(row.unreadable, fields={"row": row.unreadable})
+    if not (row.mobile or row.email):
+        raise InvalidInput(
+            "mobile: missing", fields={"mobile": "a mobile number or an e-mail address is needed"}
+        )
+    try:
+        return CustomerOfRow(
+            name=row.name,
+            mobile=_contact("mobile", row.mobile),
+            email=_contact("email", row.email),
+            kind=cast(Kind, row.kind or "prospect"),
+            language=cast(Language, row.language or "zh"),
+            vin=row.vin or None,
+            consents=_consents(row),
+        )
+    except ValidationError as error:
+        raise invalid_input(error) from error
+
+
+def _contact(kind: Literal["mobile", "email"], typed: str) -> TypedContactPoint | None:
+    if not typed:
+        return None
+    try:
+        return TypedContactPoint(kind=kind, value=typed)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise InvalidInput(f"{kind}: {reason}", fields={kind: reason}) from error
+
+
+def _consents(row: ImportRow) -> tuple[Consent, ...]:
+    channels: list[Channel] = [*(["sms"] if row.mobile else []), *(["email"] if row.email else [])]  # type: ignore[list-item]
+    try:
+        return tuple(
+            Consent(purpose=cast(Purpose, purpose), channel=channel)
+            for purpose in dict.fromkeys(row.consents.split())
+            for channel in channels
+        )
+    except ValidationError as error:
+        raise InvalidInput("consents: unknown purpose", fields={"consents": "unknown purpose"}) from error
+
+
+class Importer:
+    """Takes the chunks of one call, in order."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._seen: dict[tuple[str, str], UUID] = {}
+        self._ready = False
+
+    async def take(self, chunk: ImportChunk) -> dict[str, Any]:
+        """Import a chunk and answer the report on every row, and the position of the last event."""
+        rows = chunk.rows
+        if any(later.row <= row.row for row, later in pairwise(rows)):
+            raise InvalidInput("rows: must ascend", fields={"rows": "row numbers must ascend"})
+        await self._catch_up(chunk.import_id)
+        checked = [self._check(row) for row in rows]
+        known = await self._known(good for good in checked if isinstance(good, CustomerOfRow))
+        results = await asyncio.gather(
+            *(
+                self._import(chunk.import_id, row, good, known)
+                for row, good in zip(rows, checked, strict=True)
+            )
+        )
+        reports = tuple(report for report, _ in results)
+        position = max((position for _, position in results), default=0)
+        report = ReportRows(import_id=chunk.import_id, file_name=chunk.file_name, rows=reports)
+        context = self._context(chunk.import_id, f"report:{rows[0].row}:{rows[-1].row}", "")
+        outcome = await self._call.commands.execute_as(context, customer_import, report)
+        return {
+            "rows": [report.model_dump() for report in reports],
+            "position": max(position, outcome.position),
+        }
+
+    async def _catch_up(self, import_id: UUID) -> None:
+        """Before the first chunk, wait until what an earlier run of this import wrote can be seen."""
+        if not self._ready:
+            written = await self._call.commands.position(customer_import, import_id)
+            await self._call.read_models.wait_for(customers, written)
+            self._ready = True
+
+    def _check(self, row: ImportRow) -> CustomerOfRow | InvalidInput:
+        if row.dealer_id and not self._call.identity.acts_for(row.dealer_id):
+            reason = "is not a dealer that the caller acts for"
+            return InvalidInput(f"dealer_id: {reason}", fields={"dealer_id": reason})
+        try:
+            return read_row(row)
+        except InvalidInput as error:
+            return error
+
+    async def _known(self, rows: Iterable[CustomerOfRow]) -> dict[tuple[str, str], UUID]:
+        """Customers that are there already, by (mobile, name)."""
+        mobiles = sorted({row.mobile.normal for row in rows if row.mobile})
+        found = await self._call.read_models.all(customers, where=[any_of("mobile", mobiles)], limit=5_000)
+        return {(row.mobile or "", row.name): row.customer_id for row in found}
+
+    async def _import(
+        self,
+        import_id: UUID,
+        row: ImportRow,
+        good: CustomerOfRow | InvalidInput,
+        known: dict[tuple[str, str], UUID],
+    ) -> tuple[RowReport, int]:
+        if isinstance(good, InvalidInput):
+            return _refused(row, good), 0
+        context = self._context(import_id, f"row:{row.row}", row.dealer_id)
+        customer_id = uuid5(context.command_id, "customer")
+        same = (good.mobile.normal if good.mobile else "", good.name)
+        other = known.get(same) or self._seen.setdefault(same, customer_id) if same[0] else customer_id
+        if other != customer_id:
+            reason = "the same name and mobile number are there already"
+            duplicate = RowReport(
+                row=row.row, outcome="duplicate", customer_id=other, field="mobile", reason=reason
+            )
+            return duplicate, 0
+        try:
+            outcome = await self._register(customer_id, good, context)
+        except (InvalidInput, Refused) as error:
+            return _refused(row, error), 0
+        return RowReport(row=row.row, outcome="created", customer_id=customer_id), outcome.position
+
+    async def _register(self, customer_id: UUID, good: CustomerOfRow, context: Context) -> Outcome:
+        command: Command = RegisterCustomer.model_construct(
+            customer_id=customer_id,
+            kind=good.kind,
+            name=good.name,
+            language=good.language,
+            time_zone="Asia/Shanghai",
+            source="import",
+            contact_points=tuple(point for point in (good.mobile, good.email) if point),
+            consents=good.consents,
+        )
+        outcome = await self._call.commands.execute_as(context, customer, command)
+        if good.vin:
+            owns = RecordVehicleOwnership(customer_id=customer_id, vin=good.vin, since=context.now.date())
+            outcome = await self._call.commands.execute_as(context.derived("owns"), customer, owns)
+        return outcome
+
+    def _context(self, import_id: UUID, label: str, dealer_id: str) -> Context:
+        context = self._call.context
+        return replace(
+            context,
+            command_id=uuid5(import_id, label),
+            causation_id=import_id,
+            dealer_id=dealer_id or context.dealer_id,
+        )
+
+
+def _refused(row: ImportRow, error: ForecourtError) -> RowReport:
+    field, reason = next(iter(error.fields.items()), ("row", error.message))
+    reason = reason.removeprefix("Value error, ")
+    return RowReport(row=row.row, outcome="refused", field=field, reason=reason[:200])
+
+
+async def import_customers(chunks: AsyncIterator[ImportChunk], call: Call) -> AsyncIterator[dict[str, Any]]:
+    """Import chunk after chunk, answering each with its report."""
+    importer = Importer(call)
+    async for chunk in chunks:
+        yield await importer.take(chunk)

@@ -1,0 +1,64 @@
+"""Every version of every customer event still loads."""
+
+from datetime import date
+from pathlib import Path
+
+from customer.customer import (
+    CategoryChanged,
+    Consent,
+    ConsentGranted,
+    ConsentWithdrawn,
+    ContactPoint,
+    ContactPointAdded,
+    CustomerAssigned,
+    CustomerRegistered,
+    DuplicateSuspected,
+    InteractionLogged,
+    ProfileCorrected,
+    VehicleOwnershipRecorded,
+    customer,
+)
+from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted, customer_import
+from forecourt.registry import build_registry
+from forecourt.testing import golden
+from forecourt.testing.given import an_id
+
+FOLDER = Path(__file__).parent / "customer"
+REGISTRY = build_registry(
+    "customer",
+    [(decider.category, decider.events) for decider in (customer, customer_import)],
+    upcasters=[*customer.upcasters, *customer_import.upcasters],
+)
+SAMPLES = [
+    CustomerRegistered(
+        kind="prospect",
+        name="王伟",
+        language="zh",
+        time_zone="Asia/Shanghai",
+        source="walk-in",
+        contact_points=(ContactPoint(kind="mobile", value="+8613800138000", typed="138 0013 8000"),),
+        consents=(Consent(purpose="service", channel="sms"),),
+    ),
+    ContactPointAdded(kind="email", value="wei@example.com", typed="Wei@example.com"),
+    ProfileCorrected(field="name", value="王薇", reason="misspelt"),
+    CategoryChanged(previous="prospect", category="buyer"),
+    CustomerAssigned(previous=None, salesperson_id="S1"),
+    ConsentGranted(purpose="marketing", channel="email"),
+    ConsentWithdrawn(purpose="marketing", channel="email"),
+    VehicleOwnershipRecorded(vin="LSVAA4181E2184841", since=date(2025, 1, 1), until=None),
+    InteractionLogged(channel="call", direction="inbound", subject="price", note="asked for the price"),
+    DuplicateSuspected(other_id=an_id("li"), score=70, shared=("mobile", "name")),
+    ImportStarted(file_name="customers.csv"),
+    ImportRowsReported(first_row=1, last_row=400, created=390, refused=8, duplicates=2),
+    ImportRowRefused(
+        row=7, outcome="refused", customer_id=None, field="mobile", reason="is not a telephone number"
+    ),
+]
+
+
+def test_every_version_still_loads() -> None:
+    golden.check(REGISTRY, FOLDER)
+
+
+if __name__ == "__main__":
+    print(golden.write_missing(REGISTRY, FOLDER, SAMPLES))
