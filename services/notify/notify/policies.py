@@ -1,0 +1,123 @@
+"""From an event and a contact to a request for a message: channel, consent, text, quiet hours. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from forecourt.errors import NotFound
+from forecourt.events import ForeignEvent, Recorded
+from notify.catalogue import Catalogue, Rendered
+from notify.consent import Allowed, ConsentState, choose_channel
+from notify.notification import Category, Channel, Language, RequestNotification, key_of
+from notify.quiet_hours import QuietHours, quiet_until
+from notify.read_models import ContactRow
+from notify.rules import Rule, rules_for, values_of
+
+NOTHING = Rendered("", "", "")
+
+
+class ContactUnknown(NotFound):
+    """The customer that an event is about is not known here yet; trying again later may help."""
+
+
+@dataclass(frozen=True)
+class House:
+    """What the house has decided: quiet hours, names of stores, and what holds for silent customers."""
+
+    quiet: QuietHours = QuietHours()
+    store_names: tuple[tuple[str, str], ...] = ()
+    default_language: Language = "zh"
+    default_time_zone: str = "Asia/Shanghai"
+
+    def store(self, dealer_id: str) -> str:
+        """The name of a store, its number where it has none."""
+        return dict(self.store_names).get(dealer_id, dealer_id)
+
+    def language_of(self, contact: ContactRow) -> Language:
+        """The customer's language, if we write in it."""
+        return (
+            "en" if contact.language == "en" else "zh" if contact.language == "zh" else self.default_language
+        )
+
+    def time_zone_of(self, contact: ContactRow) -> str:
+        """The customer's time zone, if there is such a one."""
+        try:
+            return ZoneInfo(contact.time_zone).key
+        except (ZoneInfoNotFoundError, ValueError):
+            return self.default_time_zone
+
+
+def requests_for(
+    recorded: Recorded[Any], contact: ContactRow | None, catalogue: Catalogue, house: House, now: datetime
+) -> list[RequestNotification]:
+    """What to ask for because of an event, one request a rule.
+
+    Raises `ContactUnknown` where there is a rule but no contact, `InvalidInput` where a value is missing.
+    """
+    event: ForeignEvent = recorded.event
+    rules = rules_for(event)
+    if not rules:
+        return []
+    if contact is None:
+        raise ContactUnknown("contact: the customer is not known here yet")
+    return [_request(rule, recorded, contact, catalogue, house, now) for rule in rules]
+
+
+def _request(
+    rule: Rule,
+    recorded: Recorded[Any],
+    contact: ContactRow,
+    catalogue: Catalogue,
+    house: House,
+    now: datetime,
+) -> RequestNotification:
+    event, meta = recorded.event, recorded.meta
+    choice = choose_channel(
+        rule.category,
+        rule.channels,
+        {channel: contact.address(channel) for channel in rule.channels},
+        consents_of(contact, rule.category, rule.channels),
+    )
+    language, time_zone = house.language_of(contact), house.time_zone_of(contact)
+    version = catalogue.latest(rule.template)
+    rendered, until = NOTHING, None
+    if isinstance(choice, Allowed):
+        values = {**values_of(event), "name": contact.name, "store": house.store(meta.dealer_id)}
+        rendered = catalogue.render(rule.template, version, language, choice.channel, values, time_zone)
+        until = wait_until(rule.category, time_zone, house.quiet, now)
+    return RequestNotification(
+        notification_id=key_of(meta.id, rule.name),
+        customer_id=contact.customer_id,
+        category=rule.category,
+        channel=choice.channel,
+        rule=rule.name,
+        reason_event_id=meta.id,
+        reason_event_type=type(event).event_type,
+        reason_stream=meta.stream,
+        consent=choice.consent if isinstance(choice, Allowed) else None,
+        template=rule.template,
+        template_version=version,
+        language=language,
+        time_zone=time_zone,
+        address=choice.address if isinstance(choice, Allowed) else "",
+        subject=rendered.subject,
+        text=rendered.text,
+        html=rendered.html,
+        lifetime_hours=rule.lifetime_hours,
+        suppress=None if isinstance(choice, Allowed) else choice.reason,
+        defer_until=until,
+        defer_reason=None if until is None else "quiet_hours",
+    )
+
+
+def consents_of(
+    contact: ContactRow, category: Category, channels: tuple[Channel, ...]
+) -> dict[Channel, ConsentState]:
+    """The customer's word on each channel for a category."""
+    return {channel: contact.consent(category, channel) for channel in channels}
+
+
+def wait_until(category: Category, time_zone: str, quiet: QuietHours, now: datetime) -> datetime | None:
+    """The moment that a message has to wait for, None where it may go now. Safety does not wait."""
+    return None if category == "safety" else quiet_until(now, time_zone, quiet)
