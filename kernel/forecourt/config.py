@@ -1,6 +1,6 @@
 """Settings from the environment, checked at start: a mistake is named by its variable and the reason.
 
-A service adds its own by subclassing `ServiceSettings` with fields named like the variables, in small letters.
+A service adds its own by subclassing `ServiceSettings`, with fields named like the variables in small letters.
 """
 
 from pathlib import Path
@@ -63,7 +63,7 @@ S = TypeVar("S", bound="ServiceSettings")
 
 
 class ServiceSettings(BaseSettings):
-    """Base class of settings: each field is the variable of the same name in capitals; empty means not set."""
+    """Base class of settings: a field is the variable of the same name in capitals; empty is not set."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", case_sensitive=False, env_ignore_empty=True

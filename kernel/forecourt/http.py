@@ -1,4 +1,4 @@
-"""The HTTP side of every process: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (every server that it needs).
+"""The HTTP side of every process: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (what it needs answers).
 
 Plain aiohttp on whatever loop runs, so that a worker can serve it on its hub's loop too.
 """
@@ -21,7 +21,7 @@ MAX_BODY = 1_000_000
 
 
 class HttpEdge:
-    """Serves metrics, health and a service's own routes (path, handler; any method but GET-only paths is fine)."""
+    """Serves metrics, health and a service's own routes: a path, and a handler for all methods."""
 
     def __init__(
         self,
@@ -81,6 +81,6 @@ class HttpEdge:
     async def _run(check: Check) -> str:
         try:
             await asyncio.wait_for(check(), CHECK_SECONDS)
-        except Exception as error:  # a check may fail in any way: each is an answer, none may break the page
+        except Exception as error:  # noqa: BLE001  # in whatever way a check fails, that is its answer
             return f"failing: {type(error).__name__}"
         return "ok"

@@ -3,12 +3,12 @@
 ::
 
     api = Api("crm.sales.v1.SalesService")
-    api.command("PlaceOrder", order, PlaceOrder)                  # fields by name, decided by ``order``
-    api.command("ReserveVehicle", handle=reserve_vehicle)         # async def (message: Model, call: Call) -> Outcome
-    api.query("GetOrder", GetOrder, get_order, reads=[orders])    # async def (query: GetOrder, call: Call) -> row
+    api.command("PlaceOrder", order, PlaceOrder)                # fields by name, decided by ``order``
+    api.command("ReserveVehicle", handle=reserve_vehicle)       # async def (message: Model, call) -> Outcome
+    api.query("GetOrder", GetOrder, get_order, reads=[orders])  # async def (query: GetOrder, call) -> row
     api.client_stream("ImportCustomers", ImportRow, import_customers)   # async def (rows, call) -> anything
-    api.server_stream("Watch", Watch, watch)                      # async def (query, call): yield ...
-    api.bidi_stream("Sync", SyncRow, sync)                        # async def (rows, call): yield ...
+    api.server_stream("Watch", Watch, watch)                    # async def (query, call): yield ...
+    api.bidi_stream("Sync", SyncRow, sync)                      # async def (rows, call): yield ...
 
 A command is answered with ``CommandResult{id, version, position}`` (or whatever fields of the response the
 outcome has). A query answers a row, dataclass, model, dict or message; where the response has a single field
@@ -119,7 +119,7 @@ class Api:
     def query(
         self, rpc: str, model: type[BaseModel], handle: Unary, *, reads: Sequence[Projection[Any]] = ()
     ) -> None:
-        """Bind an RPC to a query; with ``after-position`` it waits until all that it ``reads`` is that fresh."""
+        """Bind an RPC to a query; with ``after-position`` it waits until what it ``reads`` is that fresh."""
         self._add(Rpc(rpc, Kind.QUERY, model, handle, reads=tuple(reads)))
 
     def client_stream(
@@ -162,7 +162,7 @@ class Api:
             raise BindingError(f"{self.full_name}: is in no generated module; run 'make proto'") from None
 
     def check(self) -> list[tuple[MethodDescriptor, Rpc]]:
-        """Each method with its line of the table. Raises `BindingError` where they do not match one to one."""
+        """Each method with its line of the table. Raises `BindingError` where they do not match."""
         descriptor = self.descriptor()
         methods = {method.name: method for method in descriptor.methods}
         if unbound := methods.keys() - self.rpcs.keys():
@@ -220,7 +220,7 @@ def result_writer(method: MethodDescriptor) -> Callable[[Any], Message]:
 
 
 def outcome_writer(method: MethodDescriptor) -> Callable[[Outcome], Message]:
-    """From a command's outcome to the response: the fields id, version and position, or one message of them."""
+    """From a command's outcome to the response: id, version and position, or one message of them."""
     response = method.output_type
     answer = GetMessageClass(response)
     names = set(response.fields_by_name)

@@ -123,8 +123,8 @@ class CallCommands:
     ) -> Outcome:
         """Run ``command``; see `CommandHandler.execute` for what it raises.
 
-        A call that runs several commands gives each its own ``label``: their ids are derived from it and the
-        call's ``command-id``, so that a repeated call repeats nothing. Without a label that id itself is used.
+        A call that runs several commands gives each its own ``label``: their ids are derived from it and
+        the call's ``command-id``, so that a repeated call repeats nothing. Without one that id itself is used.
         """
         context = self._context.derived(label) if label else self._context
         return await self._handler.execute(decider, command, context, expected=expected)

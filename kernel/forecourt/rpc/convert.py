@@ -1,9 +1,9 @@
 """Between protobuf messages and the models of the domain, by field name, compiled once per type.
 
 In, for pydantic (`reader`): strings stay strings (pydantic makes ids, decimals and dates of them), enums lose
-their prefix (``CUSTOMER_KIND_PROSPECT`` is ``"prospect"``), timestamps become aware datetimes. What the caller
-did not give is absent, so that the model's default or its "Field required" applies: unset messages and optional
-fields, UNSPECIFIED, empty strings, and empty lists, maps and zeros for which the model has a default.
+their prefix (``CUSTOMER_KIND_PROSPECT`` is ``"prospect"``), timestamps become aware datetimes. What the
+caller did not give is absent, so that the model's default or its "Field required" applies: unset messages and
+optional fields, UNSPECIFIED, empty strings; empty lists, maps and zeros where the model has a default.
 
 Out (`writer`): rows, dataclasses, pydantic models and dicts become messages; UUID and Decimal are spelled as
 strings, datetimes as timestamps, labels as enum values, None is left out.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Annotated, Any, Union, get_args, get_origin
 from uuid import UUID
 
@@ -49,7 +49,7 @@ _WRAPPERS = {
 
 
 class ConversionError(Exception):
-    """A message and a model do not fit each other: a mistake in the program, found when types are compiled."""
+    """A message and a model do not fit each other: a mistake in the program, found when compiling."""
 
 
 class _BadValue(Exception):
@@ -62,7 +62,7 @@ class _BadValue(Exception):
         return _BadValue(self.reason, f"{name}.{self.path}" if self.path else name)
 
 
-# --- in: message to dict -------------------------------------------------------------------------------------
+# --- in: message to dict
 
 
 def reader(
@@ -70,9 +70,9 @@ def reader(
 ) -> Callable[[Message], dict[str, Any]]:
     """A function from a message to the dict that ``model`` validates.
 
-    Raises `ConversionError` at once where a field of the message is unknown to the model, or a required field of
-    the model has no counterpart. The function raises `forecourt.errors.InvalidInput`, naming the field, for
-    values that no model may see: NUL characters, over-long strings, unknown enum numbers, impossible times.
+    Raises `ConversionError` at once where a field of the message is unknown to the model, or a required field
+    of the model has no counterpart. The function raises `forecourt.errors.InvalidInput`, naming the field,
+    for values that no model may see: NUL characters, over-long strings, unknown enum numbers, impossible times.
     """
     read = _message_reader(descriptor, model)
 
@@ -91,12 +91,18 @@ _compiling: set[tuple[Descriptor, type[BaseModel] | None]] = set()
 def _nested_reader(descriptor: Descriptor, model: type[BaseModel] | None) -> Convert:
     """The reader of a nested message, which may be of the very kind that is being compiled."""
     if (descriptor, model) in _compiling:
-        return lambda message: _message_reader(descriptor, model)(message)
+        return partial(_read_recursive, descriptor, model)
     _compiling.add((descriptor, model))
     try:
         return _message_reader(descriptor, model)
     finally:
         _compiling.discard((descriptor, model))
+
+
+def _read_recursive(
+    descriptor: Descriptor, model: type[BaseModel] | None, message: Message
+) -> dict[str, Any]:
+    return _message_reader(descriptor, model)(message)
 
 
 @cache
@@ -318,7 +324,7 @@ def _nested_model(info: FieldInfo | None) -> type[BaseModel] | None:
     return models.pop() if len(models) == 1 else None
 
 
-# --- out: object to message ----------------------------------------------------------------------------------
+# --- out: object to message
 
 
 @cache

@@ -245,7 +245,11 @@ _NO_DECIDER: Decider[Any] = Decider(service="", category="", initial=None, key="
 
 def _lazily(method: MethodDescriptor) -> Callable[[Outcome], Message]:
     """The writer of outcomes of an RPC whose function need not answer one."""
-    return lambda outcome: outcome_writer(method)(outcome)
+
+    def write(outcome: Outcome) -> Message:
+        return outcome_writer(method)(outcome)
+
+    return write
 
 
 async def _unbound(*_: Any) -> Awaitable[None]:

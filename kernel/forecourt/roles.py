@@ -1,0 +1,148 @@
+"""Runs roles in one process: ``serve``, ``project`` and ``relay``, on one uvloop loop, until SIGTERM.
+
+The order of the end: not ready any more, no new calls, calls under way finished, followers stopped at a
+checkpoint, connections closed. ``work`` is always a process of its own (``forecourt.worker``).
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import uvloop
+
+from forecourt import logs
+from forecourt.config import ConfigError, Settings, split_address
+from forecourt.http import HttpEdge
+from forecourt.messaging.relay import Relay
+from forecourt.rpc.binding import Api
+from forecourt.rpc.calls import MetadataReader
+from forecourt.rpc.endpoints import Backend
+from forecourt.rpc.server import GrpcServer, Limits
+from forecourt.runtime import Runtime
+from forecourt.service import Service
+
+log = logs.get(__name__)
+
+ROLES = ("serve", "project", "relay")
+"""Roles that may share a process."""
+
+Follower = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def run(services: Sequence[Service], roles: Sequence[str], settings: Settings) -> None:
+    """Run ``roles`` for ``services`` until SIGTERM or SIGINT. Raises `ConfigError`."""
+    if "relay" in roles:
+        _ = settings.broker
+    if "serve" in roles:
+        settings.tokens()
+    logs.configure(process="+".join(roles), level=settings.forecourt_log_level)
+    uvloop.run(_run(services, roles, settings))
+
+
+async def _run(services: Sequence[Service], roles: Sequence[str], settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runtime = await Runtime.open(services, settings)
+    try:
+        await Process(runtime, roles).run(stop)
+    finally:
+        await runtime.close()
+
+
+class Process:
+    """The roles of one process on one runtime."""
+
+    def __init__(self, runtime: Runtime, roles: Sequence[str]) -> None:
+        self._runtime = runtime
+        self._roles = roles
+        self.grpc: GrpcServer | None = grpc_server(runtime) if "serve" in roles else None
+        routes = [r for part in runtime.services for r in part.service.http] if "serve" in roles else []
+        self.http = HttpEdge(checks=runtime.checks(), routes=routes, context={"runtime": runtime})
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start everything, wait for ``stop`` or for a follower to fail, and end in order."""
+        settings = self._runtime.settings
+        await self._listen("HTTP_LISTEN", settings.http_listen, self.http.start)
+        followers_stop = asyncio.Event()
+        tasks = [asyncio.create_task(follow(followers_stop)) for follow in self._followers()]
+        waiting = asyncio.create_task(stop.wait())
+        try:
+            if self.grpc is not None:
+                await self._listen("GRPC_LISTEN", settings.grpc_listen, self.grpc.start)
+            log.info(
+                "started",
+                roles=list(self._roles),
+                http_port=self.http.port,
+                grpc_port=self.grpc and self.grpc.port,
+            )
+            done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            waiting.cancel()
+            self.http.drain()
+            if self.grpc is not None:
+                await self.grpc.drain()
+            followers_stop.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.http.stop()
+            log.info("stopped")
+
+    @staticmethod
+    async def _listen(
+        variable: str, address: str, start: Callable[[str, int], Coroutine[Any, Any, int]]
+    ) -> None:
+        try:
+            await start(*split_address(address))
+        except OSError as error:
+            raise ConfigError(
+                f"{variable}: cannot listen on {address} ({error.strerror or error})"
+            ) from error
+
+    def _followers(self) -> list[Follower]:
+        parts = self._runtime.services
+        relays = [relay(self._runtime, part.service).run for part in parts] if "relay" in self._roles else []
+        return [*relays]
+
+
+def grpc_server(runtime: Runtime) -> GrpcServer:
+    """The gRPC server of all services of a runtime."""
+    settings = runtime.settings
+    metadata = MetadataReader(settings.tokens(), runtime.clock)
+    apis: list[tuple[Api, Backend]] = [
+        (
+            api,
+            Backend(
+                service=part.service.name,
+                commands=part.commands,
+                read_models=part.read_models,
+                clock=runtime.clock,
+                settings=part.settings,
+                metadata=metadata,
+            ),
+        )
+        for part in runtime.services
+        for api in part.service.apis
+    ]
+    return GrpcServer(
+        apis,
+        Limits(
+            message_bytes=settings.forecourt_max_message_bytes,
+            concurrent_rpcs=settings.forecourt_max_concurrent_rpcs,
+            drain_seconds=settings.forecourt_drain_seconds,
+        ),
+    )
+
+
+def relay(runtime: Runtime, service: Service) -> Relay:
+    """The relay of one service's events."""
+    return Relay(
+        name=service.name,
+        store=runtime.store,
+        pool=runtime.pool,
+        amqp_uri=runtime.settings.broker,
+        categories=service.categories,
+        clock=runtime.clock,
+    )

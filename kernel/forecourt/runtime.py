@@ -1,0 +1,125 @@
+"""What a process of any role stands on: settings, connections, clock, each service's commands and queries."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import asyncpg
+
+from forecourt import metrics
+from forecourt.clock import Clock, SystemClock
+from forecourt.clock_store import ClockFollower, ClockStore
+from forecourt.codec import Codec
+from forecourt.config import ConfigError, Settings, load
+from forecourt.deciders import CommandHandler
+from forecourt.eventstore import open_store
+from forecourt.eventstore.port import EventStore
+from forecourt.projections.queries import ReadModels
+from forecourt.service import Service
+from forecourt.snapshots import PostgresSnapshots
+
+Check = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class ServiceRuntime:
+    """One service, ready to work."""
+
+    service: Service
+    codec: Codec
+    commands: CommandHandler
+    read_models: ReadModels
+    settings: Any
+    """The service's own settings, where it has any; else the general ones."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything that the roles of one process share. Open it with `Runtime.open`, close it when done."""
+
+    settings: Settings
+    pool: "asyncpg.Pool[asyncpg.Record]"
+    store: EventStore
+    clock: Clock
+    services: tuple[ServiceRuntime, ...]
+    _stack: AsyncExitStack
+
+    @classmethod
+    async def open(cls, services: Sequence[Service], settings: Settings) -> Self:
+        """Connect and put the services together.
+
+        Raises `ConfigError` for a wrong setting, `forecourt.errors.Unavailable` where the store is away.
+        """
+        async with AsyncExitStack() as stack:
+            pool = await open_pool(settings)
+            stack.push_async_callback(pool.close)
+            store = await open_store(settings.store)
+            stack.push_async_callback(store.close)
+            _observe_groups(store)
+            clock: Clock = SystemClock()
+            if settings.forecourt_clock == "virtual":
+                follower = await ClockFollower.open(pool)
+                stack.push_async_callback(follower.close)
+                clock = follower.clock
+            parts = tuple(_compose(service, settings, pool, store) for service in services)
+            return cls(settings, pool, store, clock, parts, stack.pop_all())
+        raise AssertionError("unreachable")
+
+    def checks(self) -> dict[str, Check]:
+        """What readiness depends on, by name."""
+        return {"database": partial(self.pool.fetchval, "SELECT 1"), "store": self.store.head}
+
+    async def close(self) -> None:
+        """Let go of all connections, in the reverse order."""
+        await self._stack.aclose()
+
+
+async def open_pool(settings: Settings) -> "asyncpg.Pool[asyncpg.Record]":
+    """A pool of connections to ``DATABASE_URL``. Raises `ConfigError` where no server answers there."""
+    try:
+        return await asyncpg.create_pool(
+            settings.database,
+            min_size=1,
+            max_size=settings.forecourt_pool_size,
+            server_settings={"jit": "off", "application_name": "forecourt"},
+        )
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        raise ConfigError(f"DATABASE_URL: cannot connect ({type(error).__name__})") from error
+
+
+def _compose(
+    service: Service, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]", store: EventStore
+) -> ServiceRuntime:
+    codec = Codec(service.registry)
+    return ServiceRuntime(
+        service,
+        codec,
+        CommandHandler(store, codec, snapshots=PostgresSnapshots(pool, service.name)),
+        ReadModels(pool, service.name),
+        settings if service.settings is None else load(service.settings),
+    )
+
+
+def _observe_groups(store: EventStore) -> None:
+    """Have the PostgreSQL store report the sizes of its groups."""
+    if hasattr(store, "on_group"):
+        store.on_group = metrics.APPEND_BATCH.observe
+
+
+async def migrate(services: Sequence[Service], settings: Settings) -> None:
+    """Create every table that the services need; safe to run at any time, by several at once."""
+    pool = await open_pool(settings)
+    try:
+        store = await open_store(settings.store)
+        try:
+            if (make := getattr(store, "migrate", None)) is not None:
+                await make()
+        finally:
+            await store.close()
+        await ClockStore(pool).migrate()
+        for service in services:
+            await PostgresSnapshots(pool, service.name).migrate()
+    finally:
+        await pool.close()

@@ -1,0 +1,354 @@
+"""A small service with its own proto, compiled at import: what the edge's tests call."""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import grpc
+from google.protobuf.message_factory import GetMessageClass
+from grpc_tools import protoc
+from pydantic import BaseModel, ConfigDict, Field
+
+from forecourt.clock import ManualClock
+from forecourt.codec import Codec
+from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
+from forecourt.errors import InvalidInput, Refused
+from forecourt.events import Event
+from forecourt.eventstore.memory import MemoryEventStore
+from forecourt.eventstore.port import StoreUnavailable
+from forecourt.projections.projection import Projection
+from forecourt.rpc.binding import Api, Call
+from forecourt.rpc.calls import MetadataReader
+from forecourt.rpc.endpoints import Backend
+from forecourt.rpc.identity import DevelopmentTokens
+from forecourt.service import Service
+
+PROTO = """
+syntax = "proto3";
+package edge.shop.v1;
+import "google/protobuf/timestamp.proto";
+import "google/type/date.proto";
+
+enum BasketKind {
+  BASKET_KIND_UNSPECIFIED = 0;
+  BASKET_KIND_SMALL = 1;
+  BASKET_KIND_EXTRA_LARGE = 2;
+}
+message Money { string amount = 1; string currency = 2; }
+message Line { string sku = 1; int32 quantity = 2; Money price = 3; }
+message OpenBasketRequest {
+  string basket_id = 1;
+  string name = 2;
+  BasketKind kind = 3;
+  repeated Line lines = 4;
+  google.protobuf.Timestamp due = 5;
+  optional string note = 6;
+  repeated string tags = 7;
+  map<string, string> labels = 8;
+  double weight = 9;
+  string document = 10;
+  google.type.Date day = 11;
+}
+message CloseBasketRequest { string basket_id = 1; }
+message CommandResult { string id = 1; int64 version = 2; int64 position = 3; }
+message WrappedResult { CommandResult result = 1; }
+message GetBasketRequest { string basket_id = 1; string mode = 2; int32 page_size = 3; }
+message Basket {
+  string basket_id = 1;
+  string name = 2;
+  BasketKind kind = 3;
+  repeated Line lines = 4;
+  google.protobuf.Timestamp due = 5;
+  string total = 6;
+  google.type.Date day = 7;
+}
+message ListBasketsResponse { repeated Basket baskets = 1; string next_page_token = 2; }
+message Row { int32 number = 1; string text = 2; }
+message Summary { int32 rows = 1; int32 bad = 2; }
+
+service ShopService {
+  rpc OpenBasket(OpenBasketRequest) returns (CommandResult);
+  rpc CloseBasket(CloseBasketRequest) returns (WrappedResult);
+  rpc OpenTwice(GetBasketRequest) returns (CommandResult);
+  rpc GetBasket(GetBasketRequest) returns (Basket);
+  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse);
+  rpc Upload(stream Row) returns (Summary);
+  rpc UploadTolerant(stream Row) returns (Summary);
+  rpc Watch(GetBasketRequest) returns (stream Row);
+  rpc Chat(stream Row) returns (stream Row);
+}
+"""
+
+
+def _compile() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="edge-shop-"))
+    (folder / "edge" / "shop" / "v1").mkdir(parents=True)
+    (folder / "edge" / "shop" / "v1" / "shop.proto").write_text(PROTO)
+    import google.type
+
+    common = str(Path(next(iter(google.type.__path__))).parent.parent)
+    wellknown = str(Path(protoc.__file__).parent / "_proto")
+    arguments = ["protoc", f"-I{folder}", f"-I{common}", f"-I{wellknown}", f"--python_out={folder}"]
+    assert protoc.main([*arguments, "edge/shop/v1/shop.proto"]) == 0
+    sys.path.append(str(folder))
+
+
+_compile()
+
+Kind = Literal["small", "extra_large"]
+
+
+class Price(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    amount: Decimal
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
+
+
+class BasketLine(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    sku: str = Field(max_length=20)
+    quantity: int = Field(ge=1)
+    price: Price
+
+
+class BasketOpened(Event, name="BasketOpened", version=1):
+    name: str
+    kind: Kind
+
+
+class BasketClosed(Event, name="BasketClosed", version=1):
+    pass
+
+
+class BasketIsClosed(Refused):
+    """A closed basket stays closed."""
+
+
+class OpenBasket(Command, creates=True):
+    basket_id: UUID | None = None
+    name: str
+    kind: Kind
+    lines: tuple[BasketLine, ...]
+    due: datetime | None = None
+    note: str | None = None
+    tags: tuple[str, ...] = ()
+    labels: dict[str, str] = Field(default_factory=dict)
+    weight: float = 1.0
+    document: str = Field(default="", max_length=50_000)
+    day: Any = None
+
+
+class CloseBasket(Command):
+    basket_id: UUID
+
+
+class GetBasket(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    basket_id: UUID
+    mode: str = "row"
+    page_size: int = Field(default=50, ge=1)
+
+
+class UploadedRow(BaseModel):
+    number: int = Field(ge=1)
+    text: str
+
+
+@dataclass(frozen=True)
+class BasketState:
+    closed: bool = False
+
+
+basket: Decider[BasketState] = Decider(
+    service="shop", category="basket", initial=BasketState(), key="basket_id"
+)
+
+
+@basket.decides
+def _(_state: BasketState, c: OpenBasket, _ctx: Context) -> list[Event]:
+    return [BasketOpened(name=c.name, kind=c.kind)]
+
+
+@basket.decides
+def _(state: BasketState, _c: CloseBasket, _ctx: Context) -> list[Event]:
+    if state.closed:
+        raise BasketIsClosed("basket: is closed")
+    return [BasketClosed()]
+
+
+@basket.evolves
+def _(state: BasketState, _e: BasketOpened) -> BasketState:
+    return state
+
+
+@basket.evolves
+def _(state: BasketState, _e: BasketClosed) -> BasketState:
+    return replace(state, closed=True)
+
+
+LINE = BasketLine(sku="x", quantity=2, price=Price(amount=Decimal("1.50"), currency="CNY"))
+
+
+@dataclass(frozen=True)
+class BasketRow:
+    basket_id: UUID
+    name: str = "A"
+    kind: Kind = "extra_large"
+    lines: tuple[BasketLine, ...] = (LINE,)
+    due: datetime | None = None
+    total: Decimal = Decimal("3E+2")
+    day: Any = None
+
+
+@dataclass(frozen=True)
+class Page:
+    items: list[BasketRow]
+    next_page_token: str
+
+
+async def open_twice(query: GetBasket, call: Call) -> Outcome:
+    opened = await call.commands.execute(
+        basket, OpenBasket(name="both", kind="small", lines=(), basket_id=query.basket_id), label="open"
+    )
+    closed = await call.commands.execute(basket, CloseBasket(basket_id=opened.id), label="close")
+    assert await call.commands.position(basket, opened.id) == closed.position
+    return closed
+
+
+async def get_basket(query: GetBasket, call: Call) -> Any:
+    match query.mode:
+        case "missing":
+            return None
+        case "crash":
+            raise ZeroDivisionError("secret 13800138000")
+        case "away":
+            raise StoreUnavailable("event store: gone")
+        case "refused":
+            raise ConnectionRefusedError("nobody there")
+        case "slow":
+            STARTED.set()
+            await asyncio.sleep(0.5)
+            FINISHED.append("slow")
+        case "forever":
+            await asyncio.sleep(30)
+        case "dict":
+            return {"basket_id": query.basket_id, "kind": "small"}
+    return BasketRow(query.basket_id, due=call.context.now)
+
+
+async def list_baskets(query: GetBasket, _call: Call) -> Page:
+    return Page([BasketRow(query.basket_id)] * 2, "more")
+
+
+async def upload(rows: AsyncIterator[UploadedRow | InvalidInput], _call: Call) -> dict[str, int]:
+    good = bad = 0
+    async for row in rows:
+        good, bad = good + isinstance(row, UploadedRow), bad + isinstance(row, InvalidInput)
+    return {"rows": good, "bad": bad}
+
+
+async def watch(query: GetBasket, _call: Call) -> AsyncIterator[dict[str, Any]]:
+    for number in range(1, query.page_size + 1):
+        yield {"number": number, "text": query.mode}
+    if query.mode == "refuse":
+        raise BasketIsClosed("basket: is closed")
+
+
+async def chat(rows: AsyncIterator[UploadedRow], _call: Call) -> AsyncIterator[UploadedRow]:
+    async for row in rows:
+        yield row.model_copy(update={"text": row.text[::-1]})
+
+
+STARTED = asyncio.Event()
+FINISHED: list[str] = []
+
+baskets: Projection[Any] = Projection.__new__(Projection)
+
+
+def make_api() -> Api:
+    """The whole table, bound rightly."""
+    api = Api("edge.shop.v1.ShopService")
+    api.command("OpenBasket", basket, OpenBasket)
+    api.command("CloseBasket", basket, CloseBasket)
+    api.command("OpenTwice", handle=open_twice)
+    api.query("GetBasket", GetBasket, get_basket, reads=[baskets])
+    api.query("ListBaskets", GetBasket, list_baskets)
+    api.client_stream("Upload", UploadedRow, upload)
+    api.client_stream("UploadTolerant", UploadedRow, upload, tolerant=True)
+    api.server_stream("Watch", GetBasket, watch)
+    api.bidi_stream("Chat", UploadedRow, chat)
+    return api
+
+
+@dataclass
+class Waiting:
+    """Read models that only note how fresh they should be."""
+
+    asked: list[int] = field(default_factory=list)
+
+    async def wait_for(self, _projection: Any, position: int, _timeout: float) -> None:
+        self.asked.append(position)
+
+
+KEY = "a development key that is long enough"
+
+
+def make_backend() -> Backend:
+    """A backend on an empty store in memory."""
+    service = Service(name="shop", deciders=[basket])
+    clock = ManualClock()
+    return Backend(
+        service="shop",
+        commands=CommandHandler(MemoryEventStore(), Codec(service.registry)),
+        read_models=Waiting(),
+        clock=clock,
+        settings=None,
+        metadata=MetadataReader(DevelopmentTokens(KEY), clock),
+    )
+
+
+def message(name: str, /, **fields: Any) -> Any:
+    """A message of the shop's proto."""
+    return GetMessageClass(make_api().descriptor().file.message_types_by_name[name])(**fields)
+
+
+def _serialize(request: Any) -> bytes:
+    raw: bytes = request if isinstance(request, bytes) else request.SerializeToString()
+    return raw
+
+
+class Client:
+    """Calls the shop by method name, over a real channel."""
+
+    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+        self._channel = channel
+        self.token = token
+        self._methods = make_api().descriptor().methods_by_name
+
+    def metadata(self, extra: dict[str, str]) -> list[tuple[str, str]]:
+        """The token, and what the test adds."""
+        given = {"authorization": f"Bearer {self.token}"} | extra
+        return [(key, value) for key, value in given.items() if value != ""]
+
+    def call(self, rpc: str, request: Any, *, timeout: float | None = 5, **metadata: str) -> Any:
+        """The call, to await or to iterate. A request may be raw bytes."""
+        method = self._methods[rpc]
+        streams = {
+            (False, False): self._channel.unary_unary,
+            (True, False): self._channel.stream_unary,
+            (False, True): self._channel.unary_stream,
+            (True, True): self._channel.stream_stream,
+        }
+        make: Any = streams[method.client_streaming, method.server_streaming]
+        multi = make(
+            f"/{make_api().full_name}/{rpc}", _serialize, GetMessageClass(method.output_type).FromString
+        )
+        extra = {key.replace("_", "-"): value for key, value in metadata.items()}
+        return multi(request, timeout=timeout, metadata=self.metadata(extra))
