@@ -42,6 +42,11 @@ class Follower:
             await self._changed.wait_for(lambda: len(self.events) >= count)
         return self.events
 
+    async def until_batches(self, count: int) -> None:
+        """Wait for that many batches in all."""
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(lambda: len(self.batches) >= count)
+
     async def until_caught_up(self) -> Batch:
         """Wait for a batch that says it reached the end."""
         async with asyncio.timeout(PATIENCE), self._changed:

@@ -67,6 +67,7 @@ class StandInServer(RemoteServer):
     can_restart = True
 
     def __init__(self, data: Path, *options: str) -> None:
+        self.data = data
         self._port = _free_port()
         self._command = [
             *(sys.executable, "-m", "forecourt.testing.eventstoredb_standin"),
