@@ -22,8 +22,6 @@ CHANNEL = "forecourt_clock"
 POLL_SECONDS = 1.0
 MAX_RATE = 10_000_000.0
 
-Pool = "asyncpg.Pool[asyncpg.Record]"
-
 _TABLE = """
 CREATE SCHEMA IF NOT EXISTS events;
 CREATE TABLE IF NOT EXISTS events.clock_setting (
@@ -63,7 +61,7 @@ class ClockIsReal(Refused):
 class ClockStore:
     """Reads and changes the shared clock."""
 
-    def __init__(self, pool: "Pool", *, production: bool = False) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, production: bool = False) -> None:
         self._pool = pool
         self._production = production
 
@@ -109,7 +107,7 @@ class ClockStore:
 class ClockFollower:
     """Keeps a `VirtualClock` by the shared setting, until it is closed."""
 
-    def __init__(self, pool: "Pool", clock: VirtualClock) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", clock: VirtualClock) -> None:
         self.clock = clock
         self._pool = pool
         self._store = ClockStore(pool)
@@ -117,7 +115,7 @@ class ClockFollower:
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, pool: "Pool") -> Self:
+    async def open(cls, pool: "asyncpg.Pool[asyncpg.Record]") -> Self:
         """Start following; the clock shows the shared time when this returns."""
         follower = cls(pool, VirtualClock(await ClockStore(pool).read()))
         follower._task = asyncio.create_task(follower._follow())

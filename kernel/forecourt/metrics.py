@@ -1,6 +1,6 @@
 """All metrics of all processes, by the conventions of Prometheus: base units, ``forecourt_`` before the name.
 
-Labels hold names that the program knows beforehand, never ids, persons or stores: their number is bounded.
+Those of the read models are beside them, in `forecourt.projections.metrics`. Labels hold names that the program knows beforehand, never ids, persons or stores: their number is bounded.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -27,24 +27,6 @@ APPENDS = Counter("forecourt_appends", "Appends by outcome", ["outcome"])
 APPENDED_EVENTS = Counter("forecourt_appended_events", "Events appended")
 APPEND_BATCH = Histogram("forecourt_append_batch_events", "Events written in one transaction", buckets=_SIZES)
 APPEND_SECONDS = Histogram("forecourt_append_duration_seconds", "Time of one transaction", buckets=_LATENCY)
-
-# --- projections
-
-PROJECTED_EVENTS = Counter("forecourt_projected_events", "Events folded", ["service", "projection"])
-PROJECTION_BATCH = Histogram(
-    "forecourt_projection_batch_events", "Events folded in one transaction", ["service"], buckets=_SIZES
-)
-PROJECTION_LAG_EVENTS = Gauge(
-    "forecourt_projection_lag_events",
-    "Positions between the store's head and the read model",
-    ["service", "projection"],
-)
-PROJECTION_LAG_SECONDS = Gauge(
-    "forecourt_projection_lag_seconds", "Age of the oldest event not folded yet", ["service", "projection"]
-)
-PROJECTION_ERRORS = Counter(
-    "forecourt_projection_errors", "Failures of a projection, which it retries", ["service", "projection"]
-)
 
 # --- messaging
 

@@ -151,7 +151,7 @@ class Api:
 
     def descriptor(self) -> ServiceDescriptor:
         """The proto service, imported by the convention that package ``a.b.v1`` is the folder ``a/b/v1``."""
-        pool = descriptor_pool.Default()  # type: ignore[no-untyped-call]
+        pool = descriptor_pool.Default()
         try:
             return pool.FindServiceByName(self.full_name)
         except KeyError:

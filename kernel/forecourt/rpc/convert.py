@@ -13,12 +13,12 @@ import dataclasses
 import math
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cache, lru_cache, partial
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
 import msgspec
@@ -28,7 +28,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.type.date_pb2 import Date
+from google.type.date_pb2 import Date  # type: ignore[import-untyped]
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -160,7 +160,7 @@ def _set_default(absent: dict[str, Any], field: FieldDescriptor) -> None:
     elif field.is_repeated:
         absent[field.name] = ()
     elif field.type == _ENUM:
-        label = enum_labels(field.enum_type).get(0)
+        label = enum_labels(_enum(field)).get(0)
         if label is not None:
             absent[field.name] = label
     elif field.type not in (_TEXT, _BYTES):
@@ -169,8 +169,8 @@ def _set_default(absent: dict[str, Any], field: FieldDescriptor) -> None:
 
 def _field_reader(field: FieldDescriptor, info: FieldInfo | None) -> Convert:
     if _is_map(field):
-        key = _value_reader(field.message_type.fields_by_name["key"], info)
-        value = _value_reader(field.message_type.fields_by_name["value"], info)
+        key = _value_reader(_inner(field).fields_by_name["key"], info)
+        value = _value_reader(_inner(field).fields_by_name["value"], info)
         return lambda entries: {key(k): _entry(value, str(k), v) for k, v in entries.items()}
     convert = _value_reader(field, info)
     if not field.is_repeated:
@@ -196,14 +196,14 @@ def _value_reader(field: FieldDescriptor, info: FieldInfo | None) -> Convert:
     if field.type == _TEXT:
         return _bounded_text if info is None or not _sets_length(info) else _text
     if field.type == _ENUM:
-        return _enum_reader(field.enum_type)
+        return _enum_reader(_enum(field))
     if field.type in _FLOATS:
         return _finite
     if field.type in _MESSAGES:
-        special = _SPECIAL_READERS.get(field.message_type.full_name)
+        special = _SPECIAL_READERS.get(_inner(field).full_name)
         if special is not None:
             return special
-        return _nested_reader(field.message_type, _nested_model(info))
+        return _nested_reader(_inner(field), _nested_model(info))
     return _same
 
 
@@ -289,11 +289,22 @@ _SPECIAL_READERS: dict[str, Convert] = {
     "google.protobuf.Struct": _read_struct,
     "google.protobuf.Value": _read_struct,
     "google.protobuf.ListValue": _read_struct,
-} | dict.fromkeys(_WRAPPERS, _read_wrapper)
+    **dict.fromkeys(_WRAPPERS, _read_wrapper),
+}
+
+
+def _inner(field: FieldDescriptor) -> Descriptor:
+    """The message type of a message field."""
+    return cast(Descriptor, field.message_type)
+
+
+def _enum(field: FieldDescriptor) -> EnumDescriptor:
+    """The enum type of an enum field."""
+    return cast(EnumDescriptor, field.enum_type)
 
 
 def _is_map(field: FieldDescriptor) -> bool:
-    return field.type in _MESSAGES and bool(field.message_type.GetOptions().map_entry)
+    return field.type in _MESSAGES and bool(_inner(field).GetOptions().map_entry)
 
 
 def _parts(annotation: Any) -> Iterable[Any]:
@@ -350,7 +361,7 @@ def writer(descriptor: Descriptor) -> Callable[[Any], Message]:
                     if inner is not None:
                         given[name] = fields[name](inner)
             else:
-                _check_class(descriptor, type(value))
+                _check_class(descriptor, cast(Hashable, type(value)))
                 for name, convert in fields.items():
                     inner = getattr(value, name)
                     if inner is not None:
@@ -364,10 +375,10 @@ def writer(descriptor: Descriptor) -> Callable[[Any], Message]:
 
 
 @lru_cache(maxsize=10_000)
-def _check_class(descriptor: Descriptor, cls: type[Any]) -> None:
-    known = attributes(cls)
+def _check_class(descriptor: Descriptor, cls: Hashable) -> None:
+    known = attributes(cast(type[Any], cls))
     if missing := [name for name in descriptor.fields_by_name if name not in known]:
-        raise ConversionError(f"{descriptor.full_name}: {cls.__qualname__} has no {missing}")
+        raise ConversionError(f"{descriptor.full_name}: {cls} has no {missing}")
 
 
 def attributes(cls: type[Any]) -> set[str]:
@@ -384,8 +395,8 @@ def attributes(cls: type[Any]) -> set[str]:
 
 def _field_writer(field: FieldDescriptor) -> Convert:
     if _is_map(field):
-        key = _value_writer(field.message_type.fields_by_name["key"])
-        value = _value_writer(field.message_type.fields_by_name["value"])
+        key = _value_writer(_inner(field).fields_by_name["key"])
+        value = _value_writer(_inner(field).fields_by_name["value"])
         return lambda entries: {key(k): value(v) for k, v in entries.items()}
     convert = _value_writer(field)
     if not field.is_repeated:
@@ -397,17 +408,17 @@ def _value_writer(field: FieldDescriptor) -> Convert:
     if field.type == _TEXT:
         return _spell
     if field.type == _ENUM:
-        return _enum_writer(field.enum_type)
+        return _enum_writer(_enum(field))
     if field.type in _FLOATS:
         return float
     if field.type in _MESSAGES:
-        special = _SPECIAL_WRITERS.get(field.message_type.full_name)
+        special = _SPECIAL_WRITERS.get(_inner(field).full_name)
         if special is not None:
             return special
-        if field.message_type.full_name in _WRAPPERS:
-            wrapper = GetMessageClass(field.message_type)
+        if _inner(field).full_name in _WRAPPERS:
+            wrapper = GetMessageClass(_inner(field))
             return lambda value: wrapper(value=value)
-        return _later(field.message_type)
+        return _later(_inner(field))
     return _same
 
 

@@ -54,12 +54,12 @@ class Backend:
     metadata: MetadataReader
 
 
-def handlers(api: Api, backend: Backend) -> dict[str, grpc.RpcMethodHandler]:
+def handlers(api: Api, backend: Backend) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
     """The gRPC handlers of a proto service by method name. Raises `BindingError` or `ConversionError`."""
     return {method.name: _handler(method, rpc, backend) for method, rpc in api.check()}
 
 
-def _handler(method: MethodDescriptor, rpc: Rpc, backend: Backend) -> grpc.RpcMethodHandler:
+def _handler(method: MethodDescriptor, rpc: Rpc, backend: Backend) -> "grpc.RpcMethodHandler[Any, Any]":
     endpoint = _Endpoint(method, rpc, backend)
     if rpc.kind is Kind.CLIENT_STREAM:
         return grpc.stream_unary_rpc_method_handler(endpoint.client_stream)
