@@ -18,12 +18,11 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
-import kombu
-from amqp.exceptions import AMQPError
 from prometheus_client import Gauge
 
 from forecourt import logs
 from forecourt.messaging.cloudevents import CONTENT_TYPE, EXCHANGE
+from forecourt.messaging.forwarder import BROKER_TROUBLE, connect
 from forecourt.metrics import RELAY_ERRORS, RELAY_RETURNED, RELAY_UNCONFIRMED, RELAYED
 
 log = logs.get(__name__)
@@ -70,7 +69,7 @@ class _Refused(Exception):
     """The broker nacked a message, or a confirm is overdue: begin again on a new connection."""
 
 
-_TROUBLE = (OSError, AMQPError, _Refused)
+_TROUBLE = (*BROKER_TROUBLE, _Refused)
 
 
 def _short(text: str) -> bytes:
@@ -164,20 +163,16 @@ class ConfirmedPublisher:
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            connection = kombu.Connection(
-                self._uri,
-                heartbeat=HEARTBEAT,
-                connect_timeout=5,
-                transport_options={"read_timeout": 10, "write_timeout": 10},
-            )
+            connection = None
             try:
-                connection.connect()
+                connection = connect(self._uri, heartbeat=HEARTBEAT)
                 channel = self._open(connection)
                 failures = 0
                 self._follow(connection, channel)
                 connection.release()
             except _TROUBLE as error:
-                connection.collect(0.1)
+                if connection is not None:
+                    connection.collect(0.1)
                 failures += 1
                 RELAY_ERRORS.labels(self._name).inc()
                 log.warning("broker connection lost", relay=self._name, error=type(error).__name__)

@@ -1,0 +1,140 @@
+"""What the handlers of a worker process share: pools, event store, command handler, clock, settings.
+
+Everything here is asynchronous and lives on the hub's loop.
+"""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from pydantic import Field
+
+from forecourt.clock import Clock
+from forecourt.codec import Codec
+from forecourt.config import ServiceSettings, Settings, load
+from forecourt.deciders import CommandHandler
+from forecourt.eventstore.port import EventStore
+from forecourt.messaging.lease import Lease
+from forecourt.service import Service
+
+CONFIG_KEY = "FORECOURT_RUNTIME"
+"""Where nameko's config holds the `Runtime`."""
+
+TRANSACTION: ContextVar[Any] = ContextVar("TRANSACTION")
+"""The connection in whose transaction the present handler runs."""
+
+_DDL = """
+CREATE SCHEMA IF NOT EXISTS "{schema}";
+CREATE TABLE IF NOT EXISTS "{schema}".processed_event (
+    handler text COLLATE "C" NOT NULL,
+    event_id uuid NOT NULL,
+    processed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (handler, event_id)
+);
+CREATE INDEX IF NOT EXISTS processed_event_time ON "{schema}".processed_event USING brin (processed_at);
+"""
+
+
+class WorkerSettings(ServiceSettings):
+    """Settings that only workers have. Times in seconds."""
+
+    forecourt_worker_concurrency: int = Field(default=30, ge=1, le=1_000)
+    """Handlers that run at once."""
+
+    forecourt_worker_prefetch: int = Field(default=10, ge=1, le=1_000)
+    """Messages that the broker hands out ahead, per handler."""
+
+    forecourt_worker_transactions: int = Field(default=10, ge=1, le=200)
+    """Database connections for the transactions of handlers."""
+
+    forecourt_processed_days: int = Field(default=30, ge=1)
+    """Days for which the ids of handled events are remembered."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One per worker process; nameko's config holds it.
+
+    Handlers' transactions have a pool of their own: a handler that holds one of its connections may wait for
+    one of ``pool``, never the other way round, so they cannot starve each other.
+    """
+
+    service: Service
+    settings: Settings
+    worker: WorkerSettings
+    pool: "asyncpg.Pool[asyncpg.Record]"
+    transactions: "asyncpg.Pool[asyncpg.Record]"
+    store: EventStore
+    codec: Codec
+    commands: CommandHandler
+    clock: Clock
+    timers: Lease
+    read_models: Any = None
+
+    @property
+    def delays(self) -> tuple[float, ...]:
+        """Seconds before each further attempt."""
+        return self.settings.forecourt_retry_delays
+
+    async def migrate(self) -> None:
+        """Create what handlers keep in the database; safe to run at any time, by several at once."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", self.service.name
+            )
+            await connection.execute(_DDL.format(schema=self.service.name))
+
+    async def forget_processed(self) -> int:
+        """Delete a piece of the ids older than the settings say; how many were deleted."""
+        answer: str = await self.pool.execute(
+            f'DELETE FROM "{self.service.name}".processed_event WHERE (handler, event_id) IN ('
+            f'SELECT handler, event_id FROM "{self.service.name}".processed_event'
+            " WHERE processed_at < now() - make_interval(days => $1) LIMIT 5000)",
+            self.worker.forecourt_processed_days,
+        )
+        return int(answer.rpartition(" ")[2])
+
+    async def check_database(self) -> None:
+        """Raise where the database does not answer."""
+        await self.pool.execute("SELECT 1")
+
+    async def close(self) -> None:
+        """Let go of the lease, the store and the pools."""
+        await self.timers.release()
+        await self.store.close()
+        await self.transactions.close()
+        await self.pool.close()
+
+
+async def open_runtime(
+    service: Service,
+    settings: Settings,
+    *,
+    store: EventStore,
+    clock: Clock,
+    commands: CommandHandler | None = None,
+    read_models: Any = None,
+) -> Runtime:
+    """Open pools and prepare the database. Raises what asyncpg raises where it does not answer."""
+    worker = load(WorkerSettings)
+    pool = await asyncpg.create_pool(settings.database, min_size=1, max_size=settings.forecourt_pool_size)
+    transactions = await asyncpg.create_pool(
+        settings.database, min_size=1, max_size=worker.forecourt_worker_transactions
+    )
+    codec = Codec(service.registry)
+    runtime = Runtime(
+        service=service,
+        settings=settings,
+        worker=worker,
+        pool=pool,
+        transactions=transactions,
+        store=store,
+        codec=codec,
+        commands=commands or CommandHandler(store, codec),
+        clock=clock,
+        timers=Lease(pool, f"timers:{service.name}"),
+        read_models=read_models,
+    )
+    await runtime.migrate()
+    return runtime
