@@ -1,0 +1,1 @@
+"""The service desk: appointments, workshop, complaints, return visits and reminders."""
