@@ -1,0 +1,311 @@
+"""One read model being folded: which rows an event touches, what becomes of them, and what is put aside.
+
+Rows that were touched lately are kept, bounded, so that a rebuild and a busy aggregate are not loaded again
+and again. What an event does to a read model is all or nothing; an event that cannot be decoded, or whose
+handler raises, is put aside with its reason, and so is whatever follows it in its stream: the order within an
+aggregate holds, and other streams go on.
+"""
+
+import traceback
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from forecourt.events import AnyEvent, Recorded
+from forecourt.eventstore.port import StoredEvent
+from forecourt.projections.projection import Handler, Key, Projection
+from forecourt.projections.tables import Registered, Table, canonical_relation
+from forecourt.registry import Registry, UndecodableEvent
+
+CACHED_ROWS = 20_000
+"""Rows of one read model that are kept in memory between batches, at least; at most twice as many."""
+
+COPY_FROM = 200
+"""New rows from which COPY pays off against INSERT."""
+
+Item = Recorded[AnyEvent] | UndecodableEvent
+"""An event of a batch, as far as it could be decoded."""
+
+Row = Any
+_MISSING: Any = object()
+
+
+class RowCache:
+    """The rows touched lately, None for one that is known not to be there.
+
+    Two generations: the older one is dropped when the younger one is full. That costs nothing per row, and
+    what the last batch touched is always kept.
+    """
+
+    def __init__(self, size: int = CACHED_ROWS) -> None:
+        self._size = size
+        self._young: dict[Key, Row] = {}
+        self._old: dict[Key, Row] = {}
+
+    def turn(self) -> None:
+        """Make room; called between batches."""
+        if len(self._young) >= self._size:
+            self._old, self._young = self._young, {}
+
+    def pick(self, keys: Iterable[Key]) -> tuple[dict[Key, Row], list[Key]]:
+        """The rows that are here, and the keys of those that have to be loaded."""
+        young, old = self._young, self._old
+        here: dict[Key, Row] = {}
+        missing: list[Key] = []
+        for key in keys:
+            row = young.get(key, _MISSING)
+            if row is _MISSING:
+                row = old.get(key, _MISSING)
+            if row is _MISSING:
+                missing.append(key)
+            else:
+                here[key] = row
+        return here, missing
+
+    def put(self, rows: Mapping[Key, Row]) -> None:
+        """Keep rows."""
+        self._young.update(rows)
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self._young, self._old = {}, {}
+
+
+@dataclass(frozen=True)
+class PutAside:
+    """An event that a read model could not take in."""
+
+    event: StoredEvent
+    reason: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a batch does to one read model."""
+
+    target: "Target"
+    inserted: list[Row]
+    updated: list[Row]
+    deleted: list[Key]
+    put_aside: list[PutAside]
+    events: int
+
+
+Step = tuple[Recorded[AnyEvent], Sequence[tuple[Handler, Key]]] | PutAside
+
+
+@dataclass(eq=False)
+class Target:
+    """A table that is being folded. ``position`` is what is committed, ``folded`` what is in memory."""
+
+    id: int
+    table: Table
+    position: int
+    has_quarantine: bool
+    handlers: dict[type[AnyEvent], list[Handler]]
+    types: frozenset[str]
+    categories: frozenset[str]
+    serves: bool
+    """Whether it is read, so that its progress is news."""
+    folded: int = 0
+    cache: RowCache = field(default_factory=RowCache)
+    refused: dict[int, str] = field(default_factory=dict)
+    """Positions of events whose rows the database refused, with the reason."""
+
+    @property
+    def projection(self) -> Projection[Any]:
+        """The projection that is folded."""
+        return self.table.projection
+
+    def forget(self) -> None:
+        """Drop what is in memory; go on from what is committed."""
+        self.cache.clear()
+        self.folded = self.position
+
+    def plan(self, items: Iterable[Item]) -> list[Step]:
+        """The steps that a batch takes here, in order: events with the keys of the rows they touch."""
+        steps: list[Step] = []
+        handlers_of, after = self.handlers.get, self.folded
+        for item in items:
+            if isinstance(item, UndecodableEvent):
+                if item.event.type in self.types and item.event.position > after:
+                    steps.append(PutAside(item.event, f"undecodable: {item.reason}"))
+                continue
+            handlers = handlers_of(type(item.event))
+            if handlers is None or item.meta.position <= after:
+                continue
+            try:
+                if len(handlers) == 1 and handlers[0].key is None:
+                    steps.append((item, ((handlers[0], (item.meta.stream_id,)),)))
+                else:
+                    steps.append((item, self._touches(handlers, item)))
+            except Exception as error:  # noqa: BLE001
+                # Whatever a handler's key function raises is this event's fault and nobody else's.
+                steps.append(PutAside(item.meta, _reason(error)))
+        return steps
+
+    def _touches(self, handlers: Sequence[Handler], item: Recorded[AnyEvent]) -> list[tuple[Handler, Key]]:
+        width = len(self.projection.key)
+        touches = [(handler, key) for handler in handlers for key in self.projection.keys(handler, item)]
+        for _, key in touches:
+            if len(key) != width or None in key:
+                raise ValueError("the key function did not answer a value for every key column")
+            hash(key)
+        return touches
+
+    def fold(
+        self, steps: Sequence[Step], before: Mapping[Key, Row], barred: Collection[str]
+    ) -> tuple[dict[Key, Row], list[PutAside]]:
+        """Apply steps to the rows ``before``; events of ``barred`` streams are put aside."""
+        rows = dict(before)
+        put_aside: list[PutAside] = []
+        barred = set(barred)
+        key_of, row_type, refused = self.projection.key_of, self.projection.row, self.refused
+        for step in steps:
+            if isinstance(step, PutAside):
+                barred.add(step.event.stream)
+                put_aside.append(step)
+                continue
+            item, touches = step
+            event, meta = item.event, item.meta
+            if barred and meta.stream in barred:
+                put_aside.append(PutAside(meta, "follows an event of its stream that was put aside"))
+                continue
+            if refused and meta.position in refused:
+                barred.add(meta.stream)
+                put_aside.append(PutAside(meta, refused[meta.position]))
+                continue
+            staged = rows if len(touches) == 1 else dict[Key, Row]()
+            try:
+                for handler, key in touches:
+                    row = handler.fold(staged[key] if key in staged else rows[key], event, meta)
+                    if row is not None and (type(row) is not row_type or key_of(row) != key):
+                        raise ValueError("the handler answered a row with another key, or no row at all")
+                    staged[key] = row
+            except Exception as error:  # noqa: BLE001
+                # A handler is pure code of a service: its error must not stop the other streams.
+                barred.add(meta.stream)
+                put_aside.append(PutAside(meta, _reason(error)))
+                continue
+            if staged is not rows:
+                rows.update(staged)
+        return rows, put_aside
+
+    def changes(
+        self, before: Mapping[Key, Row], after: Mapping[Key, Row], put_aside: list[PutAside], events: int
+    ) -> Changes:
+        """What has to be written to get from the rows ``before`` to those ``after``."""
+        inserted: list[Row] = []
+        updated: list[Row] = []
+        deleted: list[Key] = []
+        for key, row in after.items():
+            was = before[key]
+            if row is was:
+                continue
+            if row is None:
+                deleted.append(key)
+            elif was is None:
+                inserted.append(row)
+            else:
+                updated.append(row)
+        return Changes(self, inserted, updated, deleted, put_aside, events)
+
+
+async def load_target(
+    connection: Any, registry: Registry, schema: str, projection: Projection[Any], entry: Registered
+) -> Target:
+    """The target for a registered table. Raises `forecourt.registry.RegistryError` for an unknown event."""
+    has_quarantine = await connection.fetchval(
+        f'SELECT EXISTS (SELECT FROM "{schema}".projection_quarantine WHERE target = $1)', entry.id
+    )
+    return Target(
+        id=entry.id,
+        table=Table(schema, projection, entry.relation),
+        position=entry.position,
+        has_quarantine=has_quarantine,
+        handlers=projection.handlers,
+        types=frozenset(registry.type_of(cls) for cls in projection.events),
+        categories=frozenset(registry.category_of(cls) for cls in projection.events),
+        serves=entry.state != "building" and entry.relation == canonical_relation(projection),
+        folded=entry.position,
+    )
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong and where, without the message: it may hold a person's data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
+
+
+REFUSED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.UntranslatableCharacterError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What the database, or the encoder before it, raises for a value that no column can hold."""
+
+
+class RowsRefused(Exception):
+    """Rows of one read model cannot be written as they are."""
+
+    def __init__(self, target: Target, error: Exception) -> None:
+        constraint = getattr(error, "constraint_name", None) or getattr(error, "column_name", None) or ""
+        self.target = target
+        self.reason = f"row refused: {type(error).__name__} {constraint}".rstrip()
+        super().__init__(self.reason)
+
+
+async def write(connection: Any, changes: Changes, *, bulk: bool) -> None:
+    """Write one read model's changes. Raises `RowsRefused`."""
+    try:
+        await _write_rows(connection, changes, bulk=bulk)
+    except REFUSED as error:
+        raise RowsRefused(changes.target, error) from error
+    if changes.put_aside:
+        await _write_put_aside(connection, changes)
+
+
+async def _write_rows(connection: Any, changes: Changes, *, bulk: bool) -> None:
+    table, upserted = changes.target.table, changes.updated
+    if changes.deleted:
+        # First: a unique column may pass from a deleted row to a new one within the batch.
+        await connection.execute(table.delete_sql, *table.key_arrays(changes.deleted))
+    if bulk and len(changes.inserted) >= COPY_FROM:
+        await connection.copy_records_to_table(
+            table.relation,
+            schema_name=table.schema,
+            columns=[column.name for column in table.columns],
+            records=table.copy_records(changes.inserted),
+        )
+    else:
+        upserted = [*changes.inserted, *upserted]
+    if upserted:
+        await connection.execute(table.upsert_sql, *table.upsert_arrays(upserted))
+
+
+async def _write_put_aside(connection: Any, changes: Changes) -> None:
+    table = changes.target.table
+    await connection.executemany(
+        f'INSERT INTO "{table.schema}".projection_quarantine'
+        " (target, projection, version, position, stream, type, reason)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        [
+            (
+                changes.target.id,
+                table.projection.name,
+                table.projection.version,
+                aside.event.position,
+                aside.event.stream,
+                aside.event.type,
+                aside.reason,
+            )
+            for aside in changes.put_aside
+        ],
+    )

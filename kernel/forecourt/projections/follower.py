@@ -1,0 +1,227 @@
+"""Follows a sequence of batches with one or several read models: decode, load, fold, write, move the checkpoint.
+
+While one batch is written the next one is already folded; the rows that the first one touched are at hand
+until it is committed. Everything in memory is void as soon as something unexpected happens: then the caller
+starts again from what the database says.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from forecourt.codec import Codec
+from forecourt.eventstore.port import Batch, StoredEvent
+from forecourt.projections import checkpoint
+from forecourt.projections.folding import Changes, Item, PutAside, RowsRefused, Step, Target, write
+from forecourt.projections.projection import Key
+from forecourt.registry import UndecodableEvent
+
+SLICE = 500
+"""Events folded at a stretch, before others on the event loop get their turn."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch, folded and ready to be written."""
+
+    batch: Batch
+    targets: list[Target]
+    changes: list[Changes]
+
+
+class Follower:
+    """Folds batches into targets, in order, each exactly once.
+
+    ``on_written`` is told of every committed batch and what it changed.
+    """
+
+    def __init__(
+        self,
+        pool: Any,
+        schema: str,
+        codec: Codec,
+        targets: Sequence[Target],
+        *,
+        on_written: Callable[[Batch, list[Changes]], None] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._schema = schema
+        self._codec = codec
+        self._targets = list(targets)
+        self._types = frozenset[str]().union(*(target.types for target in targets))
+        self._on_written = on_written
+        self._writing: asyncio.Task[None] | None = None
+        self._written: Batch | None = None
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """The categories of the streams that the targets are made of."""
+        return frozenset[str]().union(*(target.categories for target in self._targets))
+
+    async def follow(self, batches: AsyncIterator[Batch]) -> None:
+        """Fold all ``batches``.
+
+        Raises `forecourt.projections.checkpoint.CheckpointMoved` when somebody else moved a checkpoint, and
+        whatever the store and the database raise; nothing of an unfinished batch is left behind.
+        """
+        async with self._pool.acquire() as connection:
+            # Safe to lose in a crash: rows and checkpoint are lost together, and folded again.
+            await connection.execute("SET synchronous_commit = off")
+            upcoming = asyncio.ensure_future(anext(batches, None))
+            try:
+                while (batch := await upcoming) is not None:
+                    upcoming = asyncio.ensure_future(anext(batches, None))
+                    prepared = await self._prepare(batch, connection)
+                    if await self._settle(connection):
+                        prepared = await self._prepare(batch, connection)
+                    self._written = batch
+                    self._writing = asyncio.create_task(self._commit(connection, prepared, bulk=True))
+                    if batch.caught_up:
+                        await self._settle(connection)
+                await self._settle(connection)
+            finally:
+                for task in (upcoming, self._writing):
+                    if task is not None and not task.done():
+                        task.cancel()
+                        with contextlib.suppress(asyncio.CancelledError, Exception):
+                            await task
+                if isinstance(batches, AsyncGenerator):
+                    await batches.aclose()
+
+    async def _settle(self, connection: Any) -> bool:
+        """Wait for the write under way; True where it had to be done in parts: what was folded on it is void."""
+        if self._writing is None or self._written is None:
+            return False
+        writing, self._writing = self._writing, None
+        try:
+            await writing
+        except RowsRefused:
+            await self._isolate(connection, self._written)
+            return True
+        return False
+
+    async def _decode(self, events: Sequence[StoredEvent]) -> list[Item]:
+        handled = [event for event in events if event.type in self._types]
+        try:
+            return list(await self._codec.decode(handled))
+        except UndecodableEvent:
+            return [await self._decode_one(event) for event in handled]
+
+    async def _decode_one(self, event: StoredEvent) -> Item:
+        try:
+            return (await self._codec.decode([event]))[0]
+        except UndecodableEvent as error:
+            return error
+
+    async def _prepare(self, batch: Batch, connection: Any) -> Prepared:
+        items = await self._decode(batch.events)
+        moving = [target for target in self._targets if batch.position > target.folded]
+        prepared = Prepared(batch, moving, [])
+        for target in moving:
+            changes = await self._fold(target, items, connection)
+            if changes is not None:
+                prepared.changes.append(changes)
+            target.folded = batch.position
+        return prepared
+
+    async def _fold(self, target: Target, items: Sequence[Item], connection: Any) -> Changes | None:
+        steps = target.plan(items)
+        if not steps:
+            return None
+        target.cache.turn()
+        keys = dict.fromkeys(key for step in steps if isinstance(step, tuple) for _, key in step[1])
+        before, missing = target.cache.pick(keys)
+        barred = await self._barred(target, steps, connection) if target.has_quarantine else set[str]()
+        if missing:
+            before.update(dict.fromkeys(missing))
+            before.update(await self._load(target, missing, connection))
+        rows = before
+        put_aside: list[PutAside] = []
+        for start in range(0, len(steps), SLICE):
+            rows, aside = target.fold(
+                steps[start : start + SLICE], rows, barred | {each.event.stream for each in put_aside}
+            )
+            put_aside += aside
+            if self._writing is not None:
+                await asyncio.sleep(0)
+        target.has_quarantine = target.has_quarantine or bool(put_aside)
+        target.cache.put(rows)
+        return target.changes(before, rows, put_aside, len(steps))
+
+    async def _load(self, target: Target, keys: Sequence[Key], connection: Any) -> dict[Key, Any]:
+        table = target.table
+        arguments = table.key_arrays(keys)
+        if self._writing is None:
+            records = await connection.fetch(table.load_sql, *arguments)
+        else:
+            # The write under way touches none of these keys: those are in the cache.
+            records = await self._pool.fetch(table.load_sql, *arguments)
+        rows = [table.make_row(record) for record in records]
+        return {target.projection.key_of(row): row for row in rows}
+
+    async def _barred(self, target: Target, steps: Sequence[Step], connection: Any) -> set[str]:
+        """The streams of these steps that have events in quarantine."""
+        if self._writing is not None:
+            # The write under way may be adding to it.
+            await asyncio.wait([self._writing])
+        streams = {(s[0].meta if isinstance(s, tuple) else s.event).stream for s in steps}
+        rows = await self._pool.fetch(
+            f'SELECT DISTINCT stream FROM "{self._schema}".projection_quarantine'
+            " WHERE target = $1 AND stream = ANY($2::text[])",
+            target.id,
+            list(streams),
+        )
+        return {row["stream"] for row in rows}
+
+    async def _commit(self, connection: Any, prepared: Prepared, *, bulk: bool) -> None:
+        batch, targets = prepared.batch, prepared.targets
+        if not targets:
+            return
+        async with connection.transaction():
+            answer = await checkpoint.move(
+                connection,
+                self._schema,
+                [target.id for target in targets],
+                [target.position for target in targets],
+                batch.position,
+                news(batch.position, targets),
+            )
+            if answer is not checkpoint.Moved.OK:
+                raise checkpoint.CheckpointMoved(answer)
+            for changes in prepared.changes:
+                await write(connection, changes, bulk=bulk)
+        for target in targets:
+            target.position = batch.position
+        if self._on_written is not None:
+            self._on_written(batch, prepared.changes)
+
+    async def _isolate(self, connection: Any, batch: Batch) -> None:
+        """Write a batch that the database refused in ever smaller parts, and put aside the event at fault."""
+        for target in self._targets:
+            target.forget()
+        try:
+            await self._commit(connection, await self._prepare(batch, connection), bulk=False)
+        except RowsRefused as refused:
+            if len(batch.events) > 1:
+                for part in halves(batch):
+                    await self._isolate(connection, part)
+                return
+            refused.target.refused[batch.events[0].position] = refused.reason
+            await self._isolate(connection, batch)
+        for target in self._targets:
+            target.refused.clear()
+
+
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """A batch of two or more events in two parts."""
+    middle = len(batch.events) // 2
+    first, second = batch.events[:middle], batch.events[middle:]
+    return Batch(first, first[-1].position, False), Batch(second, batch.position, batch.caught_up)
+
+
+def news(position: int, targets: Sequence[Target]) -> str:
+    """What waiting readers are told: ``<position> <name>.<version> ...``."""
+    names = (f"{target.projection.name}.{target.projection.version}" for target in targets if target.serves)
+    return " ".join((str(position), *names))
