@@ -3,6 +3,7 @@
 A service adds its own by subclassing `ServiceSettings`, with fields named like the variables in small letters.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -140,11 +141,21 @@ class Settings(ServiceSettings):
 
 def load(cls: type[S]) -> S:
     """Settings of a class from the environment. Raises `ConfigError` naming each variable that is wrong."""
+    return _checked(cls, {})
+
+
+def load_from(cls: type[S], environment: Mapping[str, str]) -> S:
+    """Settings of a class from given variables, and the environment for those that are not given."""
+    given = {name.lower(): value for name, value in environment.items() if value}
+    return _checked(cls, {name: given[name] for name in cls.model_fields if name in given})
+
+
+def _checked(cls: type[S], given: dict[str, Any]) -> S:
     try:
-        return cls()
+        return cls(**given)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
-        lines = [f"{'.'.join(map(str, p['loc'][:1])).upper()}: {p['msg']}" for p in problems]
+        lines = [f"{str(p['loc'][0]).upper() if p['loc'] else cls.__name__}: {p['msg']}" for p in problems]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
     except SettingsError as error:
         raise ConfigError(str(error)) from None

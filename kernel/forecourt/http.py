@@ -5,7 +5,6 @@ Plain aiohttp on whatever loop runs, so that a worker can serve it on its hub's 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -28,7 +27,6 @@ class HttpEdge:
         *,
         checks: Mapping[str, Check] | None = None,
         routes: Iterable[Route] = (),
-        context: Mapping[str, Any] | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._checks = dict(checks or {})
@@ -37,8 +35,6 @@ class HttpEdge:
         self._runner: web.AppRunner | None = None
         self.port = 0
         self._app = web.Application(client_max_size=MAX_BODY)
-        for name, value in (context or {}).items():
-            self._app[name] = value
         self._app.router.add_get("/metrics", self._metrics)
         self._app.router.add_get("/healthz", self._healthz)
         self._app.router.add_get("/readyz", self._readyz)

@@ -1,6 +1,7 @@
 """All metrics of all processes, by the conventions of Prometheus: base units, ``forecourt_`` before the name.
 
-Those of the read models are beside them, in `forecourt.projections.metrics`. Labels hold names that the program knows beforehand, never ids, persons or stores: their number is bounded.
+Those of the read models are beside them, in `forecourt.projections.metrics`. Labels hold names that the program
+knows beforehand, never ids, persons or stores: their number is bounded.
 """
 
 from prometheus_client import Counter, Gauge, Histogram

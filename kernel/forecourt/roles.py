@@ -6,20 +6,22 @@ checkpoint, connections closed. ``work`` is always a process of its own (``forec
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import uvloop
+from aiohttp import web
 
 from forecourt import logs
 from forecourt.config import ConfigError, Settings, split_address
-from forecourt.http import HttpEdge
+from forecourt.http import HttpEdge, Route
 from forecourt.messaging.relay import Relay
+from forecourt.projections.runner import ProjectionRunner
 from forecourt.rpc.binding import Api
-from forecourt.rpc.calls import MetadataReader
+from forecourt.rpc.calls import Call, MetadataReader, system_metadata
 from forecourt.rpc.endpoints import Backend
 from forecourt.rpc.server import GrpcServer, Limits
-from forecourt.runtime import Runtime
+from forecourt.runtime import Runtime, ServiceRuntime
 from forecourt.service import Service
 
 log = logs.get(__name__)
@@ -44,7 +46,8 @@ async def _run(services: Sequence[Service], roles: Sequence[str], settings: Sett
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runtime = await Runtime.open(services, settings)
+    following = [role for role in roles if role != "serve"]
+    runtime = await Runtime.open(services, settings, followers=len(following) * len(services))
     try:
         await Process(runtime, roles).run(stop)
     finally:
@@ -58,8 +61,8 @@ class Process:
         self._runtime = runtime
         self._roles = roles
         self.grpc: GrpcServer | None = grpc_server(runtime) if "serve" in roles else None
-        routes = [r for part in runtime.services for r in part.service.http] if "serve" in roles else []
-        self.http = HttpEdge(checks=runtime.checks(), routes=routes, context={"runtime": runtime})
+        routes = http_routes(runtime) if "serve" in roles else []
+        self.http = HttpEdge(checks=runtime.checks(), routes=routes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start everything, wait for ``stop`` or for a follower to fail, and end in order."""
@@ -103,8 +106,9 @@ class Process:
 
     def _followers(self) -> list[Follower]:
         parts = self._runtime.services
-        relays = [relay(self._runtime, part.service).run for part in parts] if "relay" in self._roles else []
-        return [*relays]
+        projectors = [projector(self._runtime, part).run for part in parts if "project" in self._roles]
+        relays = [relay(self._runtime, part.service).run for part in parts if "relay" in self._roles]
+        return [*projectors, *relays]
 
 
 def grpc_server(runtime: Runtime) -> GrpcServer:
@@ -133,6 +137,39 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
             concurrent_rpcs=settings.forecourt_max_concurrent_rpcs,
             drain_seconds=settings.forecourt_drain_seconds,
         ),
+    )
+
+
+def http_routes(runtime: Runtime) -> list[Route]:
+    """The services' own routes, each handler given a `Call` of its service."""
+
+    def bind(
+        part: ServiceRuntime, handler: Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
+    ) -> Any:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            call = Call(
+                system_metadata(runtime.clock, "system:http"),
+                commands=part.commands,
+                read_models=part.read_models,
+                clock=runtime.clock,
+                settings=part.settings,
+            )
+            return await handler(request, call)
+
+        return handle
+
+    return [(path, bind(part, handler)) for part in runtime.services for path, handler in part.service.http]
+
+
+def projector(runtime: Runtime, part: ServiceRuntime) -> ProjectionRunner:
+    """What keeps one service's read models up to date."""
+    return ProjectionRunner(
+        part.service.name,
+        part.service.projections,
+        runtime.store,
+        part.codec,
+        runtime.pool,
+        clock=runtime.clock,
     )
 
 

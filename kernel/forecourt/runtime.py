@@ -16,9 +16,14 @@ from forecourt.config import ConfigError, Settings, load
 from forecourt.deciders import CommandHandler
 from forecourt.eventstore import open_store
 from forecourt.eventstore.port import EventStore
+from forecourt.messaging.relay import migrate as migrate_relay
+from forecourt.projections import tables
 from forecourt.projections.queries import ReadModels
 from forecourt.service import Service
 from forecourt.snapshots import PostgresSnapshots
+
+FOLLOWER_CONNECTIONS = 6
+"""Connections that a projector or relay of one service may hold at once."""
 
 Check = Callable[[], Awaitable[object]]
 
@@ -47,13 +52,13 @@ class Runtime:
     _stack: AsyncExitStack
 
     @classmethod
-    async def open(cls, services: Sequence[Service], settings: Settings) -> Self:
-        """Connect and put the services together.
+    async def open(cls, services: Sequence[Service], settings: Settings, *, followers: int = 0) -> Self:
+        """Connect and put the services together; ``followers`` of the event store need connections of their own.
 
         Raises `ConfigError` for a wrong setting, `forecourt.errors.Unavailable` where the store is away.
         """
         async with AsyncExitStack() as stack:
-            pool = await open_pool(settings)
+            pool = await open_pool(settings, settings.forecourt_pool_size + FOLLOWER_CONNECTIONS * followers)
             stack.push_async_callback(pool.close)
             store = await open_store(settings.store)
             stack.push_async_callback(store.close)
@@ -64,8 +69,9 @@ class Runtime:
                 stack.push_async_callback(follower.close)
                 clock = follower.clock
             parts = tuple(_compose(service, settings, pool, store) for service in services)
+            for part in parts:
+                stack.push_async_callback(part.read_models.close)
             return cls(settings, pool, store, clock, parts, stack.pop_all())
-        raise AssertionError("unreachable")
 
     def checks(self) -> dict[str, Check]:
         """What readiness depends on, by name."""
@@ -76,13 +82,13 @@ class Runtime:
         await self._stack.aclose()
 
 
-async def open_pool(settings: Settings) -> "asyncpg.Pool[asyncpg.Record]":
+async def open_pool(settings: Settings, size: int | None = None) -> "asyncpg.Pool[asyncpg.Record]":
     """A pool of connections to ``DATABASE_URL``. Raises `ConfigError` where no server answers there."""
     try:
         return await asyncpg.create_pool(
             settings.database,
             min_size=1,
-            max_size=settings.forecourt_pool_size,
+            max_size=size or settings.forecourt_pool_size,
             server_settings={"jit": "off", "application_name": "forecourt"},
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
@@ -97,7 +103,7 @@ def _compose(
         service,
         codec,
         CommandHandler(store, codec, snapshots=PostgresSnapshots(pool, service.name)),
-        ReadModels(pool, service.name),
+        ReadModels(pool, service.name, service.projections),
         settings if service.settings is None else load(service.settings),
     )
 
@@ -121,5 +127,7 @@ async def migrate(services: Sequence[Service], settings: Settings) -> None:
         await ClockStore(pool).migrate()
         for service in services:
             await PostgresSnapshots(pool, service.name).migrate()
+            await tables.migrate(pool, service.name, service.projections)
+        await migrate_relay(pool)
     finally:
         await pool.close()

@@ -16,8 +16,9 @@ class Service:
     """A service: its name (underscores), aggregates, the foreign events it reads, read models and edges.
 
     ``apis`` are `forecourt.rpc.binding.Api` tables; ``workers`` are import paths (``package.module:Class``) of
-    nameko service classes, imported by the ``work`` role only. ``http`` are routes (path, async handler) served
-    beside ``/metrics`` by the ``serve`` role, for callbacks of providers.
+    nameko service classes, imported by the ``work`` role only. ``http`` are routes for callbacks of providers,
+    served beside ``/metrics`` by the ``serve`` role: (path, ``async def (request: web.Request, call: Call)``), with
+    the `forecourt.rpc.binding.Call` of the actor ``system:http``.
     """
 
     name: str

@@ -4,6 +4,7 @@ Metadata: ``authorization``, ``command-id`` (idempotency key), ``expected-versio
 ``correlation-id``, ``causation-id``, ``dealer-id`` and ``brand`` (each one of the token's).
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,16 @@ class MetadataReader:
         return CallMetadata(
             identity, context, _number(given, "expected-version"), _number(given, "after-position") or 0
         )
+
+
+def system_metadata(clock: Clock, actor_id: str) -> CallMetadata:
+    """The metadata of a call that no person makes, such as a provider's report."""
+    command_id = uuid4()
+    roles = frozenset({"system"})
+    context = Context(
+        now=clock.now(), command_id=command_id, correlation_id=command_id, actor_id=actor_id, roles=roles
+    )
+    return CallMetadata(Identity(actor_id, roles, (ALL,), (ALL,), math.inf), context, None, 0)
 
 
 def correlation_of(metadata: Iterable[tuple[str, Any]]) -> str:

@@ -90,7 +90,8 @@ def status_of(error: ForecourtError, domain: str) -> tuple[grpc.StatusCode, stat
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.slug, domain=domain)]
     if error.fields:
         details.append(_bad_request(error.fields))
-    elif code in _RETRY_SECONDS:
+    # A stale version stays stale: only a conflict without one may go well the next time.
+    if code in _RETRY_SECONDS and not (code is grpc.StatusCode.ABORTED and error.fields):
         details.append(error_details_pb2.RetryInfo(retry_delay=_seconds(_RETRY_SECONDS[code])))
     return code, _status(code, _clip(error.message, _MAX_MESSAGE), details)
 

@@ -1,0 +1,296 @@
+"""The command line: ``forecourt …`` for the whole platform, ``python -m <service> …`` for one service.
+
+A wrong setting ends a command with its name, the reason and exit code 2; an error of ours with one line and code 1.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from forecourt import logs
+from forecourt.config import ConfigError, Settings, load
+from forecourt.discovery import find_services
+from forecourt.errors import ForecourtError
+from forecourt.service import Service
+
+app = typer.Typer(name="forecourt", no_args_is_help=True, add_completion=False, help=__doc__)
+clock_app = typer.Typer(no_args_is_help=True, help="The shared virtual clock.")
+parked_app = typer.Typer(no_args_is_help=True, help="Messages that a handler has given up.")
+app.add_typer(clock_app, name="clock")
+app.add_typer(parked_app, name="parked")
+
+out = Console(soft_wrap=True)
+
+Services = Annotated[list[str] | None, typer.Argument(help="Services, all that are installed by default.")]
+With = Annotated[list[str] | None, typer.Option("--with", help="A further role in the same process.")]
+Data = Annotated[Path, typer.Option(help="Where private servers keep their data, and logs.")]
+
+
+def _answering(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors that a user can do something about, in words and not as a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except ConfigError as error:
+            _complain("configuration", error, 2)
+        except ForecourtError as error:
+            _complain(error.slug, error, 1)
+
+    return run
+
+
+def _complain(kind: str, error: Exception, code: int) -> None:
+    sys.stderr.write(f"{kind}: {error}\n")
+    raise typer.Exit(code)
+
+
+# --- roles
+
+
+def _run_roles(services: list[Service], first: str, others: list[str] | None) -> None:
+    from forecourt import roles
+
+    wanted = [first, *(others or [])]
+    if unknown := [role for role in wanted if role not in roles.ROLES]:
+        raise ConfigError(f"--with: no role {', '.join(unknown)}; there are {', '.join(roles.ROLES)}")
+    roles.run(services, list(dict.fromkeys(wanted)), load(Settings))
+
+
+@app.command()
+@_answering
+def serve(services: Services = None, with_: With = None) -> None:
+    """Serve gRPC APIs (and any other roles) until SIGTERM."""
+    _run_roles(find_services(services), "serve", with_)
+
+
+@app.command()
+@_answering
+def project(services: Services = None, with_: With = None) -> None:
+    """Keep read models up to date until SIGTERM."""
+    _run_roles(find_services(services), "project", with_)
+
+
+@app.command()
+@_answering
+def relay(services: Services = None, with_: With = None) -> None:
+    """Publish events to RabbitMQ until SIGTERM."""
+    _run_roles(find_services(services), "relay", with_)
+
+
+@app.command()
+@_answering
+def work(service: Annotated[str, typer.Argument(help="The service.")]) -> None:
+    """Run one service's event handlers and timers until SIGTERM."""
+    (found,) = find_services([service])
+    # The same process goes on as another program: nameko's patches must come before any other import.
+    os.execv(sys.executable, [sys.executable, "-m", "forecourt.work", found.name])  # noqa: S606
+
+
+# --- operations
+
+
+@app.command()
+@_answering
+def migrate(services: Services = None) -> None:
+    """Create what is missing in the database."""
+    _operate(_migrate(find_services(services), load(Settings)))
+    out.print("migrate: ok")
+
+
+async def _migrate(services: list[Service], settings: Settings) -> None:
+    from forecourt.runtime import migrate as create
+
+    await create(services, settings)
+
+
+@app.command()
+@_answering
+def rebuild(
+    service: Annotated[str, typer.Argument(help="The service.")],
+    projection: Annotated[str, typer.Argument(help="The read model.")],
+    compare: Annotated[bool, typer.Option(help="Compare with the read model in use.")] = True,
+    switch: Annotated[bool, typer.Option(help="Put the new one in its place.")] = True,
+) -> None:
+    """Build a read model anew from the events, beside the one in use, and switch."""
+    from forecourt.operations import rebuild as build
+
+    (found,) = find_services([service])
+    _operate(build(found, projection, load(Settings), out, compare=compare, switch=switch))
+
+
+@app.command()
+@_answering
+def token(
+    actor: Annotated[str, typer.Option(help="Who: the staff id.")],
+    dealer: Annotated[list[str] | None, typer.Option(help="A dealer to act for; * for all.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="A role.")] = None,
+    brand: Annotated[list[str] | None, typer.Option(help="A brand to act for; * for all.")] = None,
+    hours: Annotated[float, typer.Option(help="How long it is valid.", min=0.01, max=24 * 366)] = 12.0,
+) -> None:
+    """Issue a development token."""
+    settings = load(Settings)
+    if settings.forecourt_env == "production":
+        raise ConfigError("FORECOURT_ENV: development tokens are not issued in production")
+    issued = settings.tokens().issue(
+        actor, roles=role or (), dealers=dealer or (), brands=brand or (), valid_for=timedelta(hours=hours)
+    )
+    sys.stdout.write(issued + "\n")
+
+
+@app.command("run")
+@_answering
+def run_platform(
+    data: Data = Path("var"),
+    together: Annotated[bool, typer.Option(help="serve, project and relay in one process.")] = False,
+    clock: Annotated[str, typer.Option(help="system or virtual.")] = "system",
+) -> None:
+    """Start the whole platform on this machine, say where to look, and stay until Ctrl-C."""
+    from forecourt.operations import run_platform as stay
+
+    logs.configure(process="forecourt", level="WARNING", pretty=True)
+    _operate(stay(data, together=together, clock=clock, out=out))
+
+
+def _operate(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+# --- the clock
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("must be an ISO 8601 time, such as 2026-03-01T09:00:00+08:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@clock_app.command("show")
+@_answering
+def clock_show() -> None:
+    """The time that all processes live at."""
+    from forecourt.operations import show_clock
+
+    _operate(show_clock(load(Settings), out))
+
+
+@clock_app.command("set")
+@_answering
+def clock_set(
+    moment: Annotated[str, typer.Argument(help="An ISO 8601 time, UTC unless it says otherwise.")],
+    rate: Annotated[float | None, typer.Option(help="Virtual seconds a real second.", min=0)] = None,
+) -> None:
+    """Jump forward to a moment."""
+    from forecourt.operations import change_clock
+
+    _operate(change_clock(load(Settings), out, lambda store: store.set(_moment(moment), rate=rate)))
+
+
+@clock_app.command("advance")
+@_answering
+def clock_advance(
+    days: Annotated[float, typer.Option(min=0)] = 0,
+    hours: Annotated[float, typer.Option(min=0)] = 0,
+    minutes: Annotated[float, typer.Option(min=0)] = 0,
+    seconds: Annotated[float, typer.Option(min=0)] = 0,
+) -> None:
+    """Jump forward by a time."""
+    from forecourt.operations import change_clock
+
+    by = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    _operate(change_clock(load(Settings), out, lambda store: store.advance(by)))
+
+
+@clock_app.command("rate")
+@_answering
+def clock_rate(
+    rate: Annotated[float, typer.Argument(help="Virtual seconds a real second; 0 stands still.", min=0)],
+) -> None:
+    """Run faster or slower from now on."""
+    from forecourt.operations import change_clock
+
+    _operate(change_clock(load(Settings), out, lambda store: store.accelerate(rate)))
+
+
+# --- parked messages
+
+Queue = Annotated[str, typer.Argument(help="The handler, such as sales.plan_return_visit.")]
+
+
+@parked_app.command("list")
+@_answering
+def parked_list(services: Services = None) -> None:
+    """The number of parked messages of every handler that has some."""
+    from forecourt.operations import list_parked
+
+    list_parked(find_services(services), load(Settings), out)
+
+
+@parked_app.command("show")
+@_answering
+def parked_show(
+    handler: Queue, limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 100
+) -> None:
+    """The parked messages of a handler, with the reason; all of them stay there."""
+    from forecourt.operations import show_parked
+
+    show_parked(handler, load(Settings), out, limit=limit)
+
+
+@parked_app.command("replay")
+@_answering
+def parked_replay(
+    handler: Queue,
+    ids: Annotated[list[str] | None, typer.Argument(help="Event ids; all by default.")] = None,
+) -> None:
+    """Hand parked messages to their handler again."""
+    from forecourt.operations import replay_parked
+
+    replay_parked(handler, ids, load(Settings), out)
+
+
+@parked_app.command("drop")
+@_answering
+def parked_drop(
+    handler: Queue,
+    event_id: Annotated[str, typer.Argument(help="The event's id.")],
+    reason: Annotated[str, typer.Option(help="Why it need not be handled; goes to the log.")],
+) -> None:
+    """Drop one parked message for good."""
+    from forecourt.operations import drop_parked
+
+    drop_parked(handler, event_id, load(Settings), out, reason=reason)
+
+
+# --- one service
+
+
+def main(service: Service) -> None:
+    """The command line of one service: the same commands with its name filled in."""
+    arguments = sys.argv[1:]
+    with_name = {"serve", "project", "relay", "work", "migrate", "rebuild"}
+    if arguments and arguments[0] in with_name and "--help" not in arguments:
+        arguments.insert(1, service.name)
+    elif arguments == ["parked", "list"]:
+        arguments.insert(2, service.name)
+    app(args=arguments, prog_name=f"python -m {service.name}")
+
+
+def run() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    run()

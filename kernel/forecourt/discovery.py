@@ -1,0 +1,63 @@
+"""Finds the services that are installed, by entry points: the kernel itself imports none.
+
+A service's ``pyproject.toml`` declares::
+
+    [project.entry-points."forecourt.services"]
+    sales = "sales.service:service"
+
+and one that has stand-ins for outside providers, for development, also::
+
+    [project.entry-points."forecourt.sandboxes"]
+    sandbox = "notify.sandbox:SANDBOX"
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from forecourt.config import ConfigError
+from forecourt.service import Service
+
+GROUP = "forecourt.services"
+SANDBOXES = "forecourt.sandboxes"
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A stand-in for providers: ``python -m <module> --<option>-port N`` for each of its ports.
+
+    ``ports`` are the preferred ones by option; ``variables`` say, by option, which environment variables tell the
+    services where it listens (``{host}`` and ``{port}`` are filled in). ``callback`` names the variable that is
+    to hold the URL of the HTTP side of ``serve``, for what providers report.
+    """
+
+    name: str
+    module: str
+    ports: Mapping[str, int]
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    callback: str = ""
+
+
+@cache
+def _declared(group: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)}
+
+
+def service_names() -> list[str]:
+    """The names of all installed services."""
+    return list(_declared(GROUP))
+
+
+def find_services(names: Sequence[str] | None = None) -> list[Service]:
+    """The services of these names, all that are installed by default. Raises `ConfigError` for an unknown one."""
+    declared = _declared(GROUP)
+    wanted = list(names or declared)
+    if unknown := [name for name in wanted if name not in declared]:
+        raise ConfigError(f"SERVICE: no {', '.join(unknown)}; installed are {', '.join(declared) or 'none'}")
+    return [declared[name].load() for name in wanted]
+
+
+def find_sandboxes() -> list[Sandbox]:
+    """The sandboxes of all installed services."""
+    return [entry.load() for entry in _declared(SANDBOXES).values()]

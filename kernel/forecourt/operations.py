@@ -1,0 +1,205 @@
+"""What the command line does beyond starting roles: rebuild, clock, parked messages, the whole platform."""
+
+import asyncio
+import contextlib
+import importlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from forecourt.clock import ClockSetting
+from forecourt.clock_store import ClockStore
+from forecourt.config import ConfigError, Settings
+from forecourt.messaging import parked, topology
+from forecourt.platform import Platform
+from forecourt.projections.projection import Projection
+from forecourt.projections.rebuild import Difference, Rebuild, drop_retired
+from forecourt.runtime import Runtime, open_pool
+from forecourt.service import Service
+
+
+async def rebuild(
+    service: Service, name: str, settings: Settings, out: Console, *, compare: bool, switch: bool
+) -> None:
+    """Rebuild a read model with a progress bar; say how it differs from the one in use. Raises `ConfigError`."""
+    projection = _projection(service, name)
+    runtime = await Runtime.open([service], settings)
+    try:
+        (part,) = runtime.services
+        work = Rebuild(service.name, projection, runtime.store, part.codec, runtime.pool)
+        with _bar(out) as bar:
+            task = bar.add_task(f"{service.name} {projection.name} v{projection.version}", total=None)
+            await work.build(lambda done, total: bar.update(task, completed=done, total=total))
+        difference = await work.diff() if compare else None
+        if difference is not None:
+            _report(out, difference)
+        if switch:
+            built = await work.switch()
+            await drop_retired(runtime.pool, service.name, projection.name)
+            out.print(f"switched at position {built.position}, {built.quarantined} events in quarantine")
+    finally:
+        await runtime.close()
+
+
+def _projection(service: Service, name: str) -> Projection[Any]:
+    for projection in service.projections:
+        if projection.name == name:
+            return projection
+    known = ", ".join(projection.name for projection in service.projections)
+    raise ConfigError(f"PROJECTION: {service.name} has no {name}; there are {known}")
+
+
+def _bar(out: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=out,
+    )
+
+
+def _report(out: Console, difference: Difference) -> None:
+    verdict = "the same as" if difference.equal else "different from"
+    out.print(
+        f"{difference.rows_new} rows, {verdict} the {difference.rows_old} in use "
+        f"(at position {difference.position})"
+    )
+    for key in difference.keys:
+        out.print(f"  differs: {', '.join(map(str, key))}")
+
+
+# --- the clock
+
+
+@contextlib.asynccontextmanager
+async def _clock_store(settings: Settings) -> AsyncIterator[ClockStore]:
+    pool = await open_pool(settings)
+    try:
+        store = ClockStore(pool, production=settings.forecourt_env == "production")
+        await store.migrate()
+        yield store
+    finally:
+        await pool.close()
+
+
+async def show_clock(settings: Settings, out: Console) -> None:
+    """Print the shared time and its rate."""
+    async with _clock_store(settings) as store:
+        _print_clock(out, await store.read())
+
+
+async def change_clock(
+    settings: Settings, out: Console, change: Callable[[ClockStore], Awaitable[ClockSetting]]
+) -> None:
+    """Change the shared clock and print it. Raises what `ClockStore` raises."""
+    async with _clock_store(settings) as store:
+        _print_clock(out, await change(store))
+
+
+def _print_clock(out: Console, setting: ClockSetting) -> None:
+    out.print(f"{setting.virtual.isoformat(timespec='seconds')} at rate {setting.rate:g}", highlight=False)
+
+
+# --- parked messages
+
+
+def _parking_queues(service: Service) -> list[str]:
+    """The parking queues of a service's handlers, read from its nameko classes."""
+    queues = []
+    for path in service.workers:
+        module, _, name = path.partition(":")
+        cls = getattr(importlib.import_module(module), name)
+        for method, member in vars(cls).items():
+            kinds = {type(entrypoint).__name__ for entrypoint in getattr(member, "nameko_entrypoints", ())}
+            if "OnEvent" in kinds:
+                queues.append(topology.parking_queue(topology.handler_queue(cls.name, method)))
+    return sorted(queues)
+
+
+def _parked_of(handler: str) -> str:
+    return handler if handler.endswith(".parked") else topology.parking_queue(handler)
+
+
+def list_parked(services: Sequence[Service], settings: Settings, out: Console) -> None:
+    """Print how many messages each handler has given up."""
+    queues = [queue for service in services for queue in _parking_queues(service)]
+    counts = {queue: count for queue, count in parked.count_parked(settings.broker, queues).items() if count}
+    table = Table("handler", "parked", title="Parked messages" if counts else "No parked messages")
+    for queue, count in counts.items():
+        table.add_row(topology.home_of(queue), str(count))
+    out.print(table)
+
+
+def show_parked(handler: str, settings: Settings, out: Console, *, limit: int) -> None:
+    """Print a handler's parked messages. Raises `forecourt.errors.NotFound` for an unknown handler."""
+    table = Table("id", "event", "time", "attempts", "reason", "last error", title=handler)
+    for message in parked.list_parked(settings.broker, _parked_of(handler), limit=limit):
+        what = f"{message.type} {message.subject}"
+        table.add_row(
+            message.id, what, message.time, str(message.attempts), message.reason, message.last_error
+        )
+    out.print(table)
+
+
+def replay_parked(handler: str, ids: Sequence[str] | None, settings: Settings, out: Console) -> None:
+    """Send parked messages to their handler again."""
+    sent = parked.replay(settings.broker, _parked_of(handler), list(ids) if ids else None)
+    out.print(f"{sent} sent to {handler}")
+
+
+def drop_parked(handler: str, event_id: str, settings: Settings, out: Console, *, reason: str) -> None:
+    """Drop a parked message for good."""
+    dropped = parked.discard(settings.broker, _parked_of(handler), event_id, reason=reason)
+    out.print(f"dropped {dropped.id} {dropped.type}")
+
+
+# --- the platform
+
+
+async def run_platform(data: Path, *, together: bool, clock: str, out: Console) -> None:
+    """Start everything, say where it is, and stay until Ctrl-C or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    out.print("starting …")
+    starting = asyncio.ensure_future(_started(data, together=together, clock=clock))
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return
+    platform = await starting
+    try:
+        _say_where(platform, out)
+        await stopped
+    finally:
+        out.print("stopping …")
+        await platform.__aexit__()
+    out.print("stopped")
+
+
+async def _started(data: Path, *, together: bool, clock: str) -> Platform:
+    return await Platform(data, together=together, clock=clock).__aenter__()
+
+
+def _say_where(platform: Platform, out: Console) -> None:
+    table = Table(title="Forecourt is running", show_header=False)
+    grpc = platform.addresses["grpc"]
+    for name, address in platform.addresses.items():
+        table.add_row(name, address if name == "grpc" or "://" in address else f"http://{address}/metrics")
+    table.add_row("logs", str(platform.data / "log"))
+    out.print(table)
+    out.print(
+        f"A token: FORECOURT_DATA={platform.data} forecourt token --actor amy --dealer D001 --role salesperson\n"
+        f'A call:  grpcurl -plaintext -H "authorization: Bearer $TOKEN" {grpc} list\n'
+        "Ctrl-C stops everything.",
+        highlight=False,
+        markup=False,
+    )

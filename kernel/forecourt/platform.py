@@ -1,0 +1,190 @@
+"""The whole platform on one machine: servers, roles and sandboxes, as ``forecourt run`` starts them.
+
+::
+
+    async with Platform(Path("var")) as platform:
+        platform.addresses["grpc"]      # where the API is
+        platform.supervisor.children    # every process, to stop, kill or watch
+
+PostgreSQL and RabbitMQ are private ones below the data folder, unless ``DATABASE_URL`` or ``AMQP_URI`` name others.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from forecourt.config import Settings, load_from
+from forecourt.discovery import Sandbox, find_sandboxes, find_services
+from forecourt.embedded.postgres import EmbeddedPostgres
+from forecourt.embedded.process import free_port
+from forecourt.embedded.rabbitmq import EmbeddedRabbitMQ
+from forecourt.runtime import migrate
+from forecourt.supervisor import ProcessSpec, Supervisor
+
+HOST = "127.0.0.1"
+GRPC_PORT = 50051
+HTTP_PORT = 9100
+READY_SECONDS = 120.0
+
+
+class Platform:
+    """Everything that runs; an asynchronous context manager.
+
+    ``together`` puts serve, project and relay into one process. ``clock`` is ``system`` or ``virtual``.
+    ``environment`` is added for all processes. ``sandboxes`` False leaves the sandboxes of providers out.
+    ``services`` are the names of those to run, all that are installed by default.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        together: bool = False,
+        clock: str = "system",
+        durable: bool = True,
+        restart: bool = True,
+        sandboxes: bool = True,
+        services: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data = data.absolute()
+        self.addresses: dict[str, str] = {}
+        self.environment: dict[str, str] = {
+            "FORECOURT_CLOCK": clock,
+            "FORECOURT_DATA": str(self.data),
+            **(environment or {}),
+        }
+        self.supervisor = Supervisor(self.data / "log", restart=restart)
+        self.postgres: EmbeddedPostgres | None = None
+        self.rabbitmq: EmbeddedRabbitMQ | None = None
+        self._together = together
+        self._durable = durable
+        self._services = find_services(services)
+        self._sandboxes = sandboxes
+        self._stack = AsyncExitStack()
+        self._ports: set[int] = set()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the processes have in common."""
+        return load_from(Settings, {**os.environ, **self.environment})
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        await asyncio.gather(self._start_postgres(), self._start_rabbitmq())
+        self.settings.tokens()
+        await migrate(self._services, self.settings)
+        await self._stack.enter_async_context(self.supervisor)
+        roles = ("serve+project+relay",) if self._together else ("serve", "project", "relay")
+        for name in roles:
+            self.addresses[name] = f"{HOST}:{self._port(HTTP_PORT)}"
+        for sandbox in find_sandboxes() if self._sandboxes else ():
+            self._declare(sandbox.callback, f"http://{self.addresses[roles[0]]}")
+            await self.supervisor.start(self._sandbox(sandbox))
+        await self.supervisor.start_all(self._processes(roles), seconds=READY_SECONDS)
+
+    async def _start_postgres(self) -> None:
+        url = os.environ.get("DATABASE_URL") or self.environment.get("DATABASE_URL")
+        if not url:
+            self.postgres = EmbeddedPostgres(self.data / "postgres", durable=self._durable)
+            url = await asyncio.to_thread(self.postgres.start)
+            self._stack.push_async_callback(asyncio.to_thread, self.postgres.stop)
+        self.environment["DATABASE_URL"] = url
+
+    async def _start_rabbitmq(self) -> None:
+        uri = os.environ.get("AMQP_URI") or self.environment.get("AMQP_URI")
+        if not uri:
+            self.rabbitmq = EmbeddedRabbitMQ(self.data / "rabbitmq")
+            uri = await asyncio.to_thread(self.rabbitmq.start)
+            self._stack.push_async_callback(asyncio.to_thread, self.rabbitmq.stop)
+            self.addresses["rabbitmq"] = self.rabbitmq.management_url
+        self.environment["AMQP_URI"] = uri
+
+    def _sandbox(self, sandbox: Sandbox) -> ProcessSpec:
+        """A sandbox's process; the variables that it declares tell everybody where it listens."""
+        arguments = []
+        for option, preferred in sandbox.ports.items():
+            port = self._port(preferred)
+            arguments += [f"--{option}-port", str(port)]
+            self.addresses[option] = f"{HOST}:{port}"
+            for variable, value in sandbox.variables.get(option, {}).items():
+                self._declare(variable, value.format(host=HOST, port=port))
+        return ProcessSpec(sandbox.name, [sys.executable, "-m", sandbox.module, *arguments], self.environment)
+
+    def _declare(self, variable: str, value: str) -> None:
+        """Tell all processes, unless the user has said otherwise."""
+        if variable and variable not in os.environ:
+            self.environment.setdefault(variable, value)
+
+    def _processes(self, roles: Sequence[str]) -> list[ProcessSpec]:
+        port = self._port(GRPC_PORT)
+        self.addresses["grpc"] = f"{HOST}:{port}"
+        names = [service.name for service in self._services]
+        specs = [self._role(name, names) for name in roles]
+        workers = [service for service in self._services if service.workers]
+        return specs + [self._spec(f"work-{s.name}", ["forecourt.cli", "work", s.name], {}) for s in workers]
+
+    def _role(self, name: str, services: Sequence[str]) -> ProcessSpec:
+        first, *others = name.split("+")
+        command = ["forecourt.cli", first, *(f"--with={other}" for other in others), *services]
+        return self._spec(name, command, {"GRPC_LISTEN": self.addresses["grpc"]})
+
+    def _spec(self, name: str, module: Sequence[str], env: Mapping[str, str]) -> ProcessSpec:
+        address = self.addresses.setdefault(name, "") or f"{HOST}:{self._port(HTTP_PORT)}"
+        self.addresses[name] = address
+        return ProcessSpec(
+            name,
+            [sys.executable, "-m", *module],
+            {**self.environment, "HTTP_LISTEN": address, **env},
+            health=f"http://{address}/readyz",
+        )
+
+    def _port(self, preferred: int) -> int:
+        """The preferred port or one of the next twenty, else any that is free; each is given once."""
+        for port in range(preferred, preferred + 20):
+            if port not in self._ports and _is_free(port):
+                self._ports.add(port)
+                return port
+        port = free_port()
+        self._ports.add(port)
+        return port
+
+    def token(
+        self,
+        actor: str,
+        *,
+        roles: Sequence[str] = (),
+        dealers: Sequence[str] = (),
+        brands: Sequence[str] = (),
+        valid_for: timedelta = timedelta(hours=12),
+    ) -> str:
+        """A development token that the platform's servers accept."""
+        return self.settings.tokens().issue(
+            actor, roles=roles, dealers=dealers, brands=brands, valid_for=valid_for
+        )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,64 @@
+"""The ``work`` role as a program: ``python -m forecourt.work sales``.
+
+A process of its own from the very first import, because nameko needs eventlet's patches in place before anything
+else is loaded (`forecourt.worker.bridge`); ``python -m sales work`` turns into this one.
+"""
+
+# The runner comes first: importing it installs the bridge.
+from forecourt.worker.runner import run_worker  # isort: skip
+
+import sys
+
+from forecourt import logs
+from forecourt.clock import Clock, SystemClock
+from forecourt.clock_store import ClockFollower
+from forecourt.codec import Codec
+from forecourt.config import ConfigError, Settings, load
+from forecourt.deciders import CommandHandler
+from forecourt.discovery import find_services
+from forecourt.eventstore import open_store
+from forecourt.projections.queries import ReadModels
+from forecourt.runtime import open_pool
+from forecourt.service import Service
+from forecourt.snapshots import PostgresSnapshots
+from forecourt.worker.runtime import Runtime, open_runtime
+
+
+async def _open(service: Service, settings: Settings) -> Runtime:
+    """The worker's runtime, with the platform's clock, snapshots and read models."""
+    pool = await open_pool(settings)
+    store = await open_store(settings.store)
+    clock: Clock = SystemClock()
+    if settings.forecourt_clock == "virtual":
+        clock = (await ClockFollower.open(pool)).clock
+    return await open_runtime(
+        service,
+        settings,
+        store=store,
+        clock=clock,
+        commands=CommandHandler(
+            store, Codec(service.registry), snapshots=PostgresSnapshots(pool, service.name)
+        ),
+        read_models=ReadModels(pool, service.name, service.projections),
+    )
+
+
+def main() -> None:
+    """Run the worker of the service that the first argument names, until SIGTERM."""
+    try:
+        (service,) = find_services(sys.argv[1:2])
+        settings = load(Settings)
+        _ = settings.database, settings.broker
+    except ConfigError as error:
+        sys.exit(_refuse(error))
+    logs.configure(process=f"work-{service.name}", level=settings.forecourt_log_level)
+    run_worker(service, settings, open_with=_open)
+
+
+def _refuse(error: ConfigError) -> int:
+    sys.stderr.write(f"configuration: {error}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    main()
