@@ -275,6 +275,10 @@ class CommandHandler:
         """The present state, read up to the stream's end. Version 0 where there is no stream."""
         return await self._load(decider, decider.stream(aggregate_id))
 
+    async def head(self) -> int:
+        """The position of the last event in the store."""
+        return await self._store.head()
+
     def forget(self, stream: str) -> None:
         """Drop a stream's state from the cache."""
         self._cache.pop(stream, None)

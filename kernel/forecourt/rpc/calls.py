@@ -154,6 +154,10 @@ class CallCommands:
         """The present state of an aggregate, the decider's initial one where there is none."""
         return (await self._handler.load(decider, aggregate_id)).state
 
+    async def head(self) -> int:
+        """The position of the last event in the store: a read model that has reached it shows everything."""
+        return await self._handler.head()
+
 
 class Call:
     """One call of an RPC: who asks, and what to answer with."""
