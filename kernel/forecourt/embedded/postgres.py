@@ -201,7 +201,11 @@ class _Account:
                 "PostgreSQL refuses to run as root, and there is no account `nobody`"
             ) from None
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
-        pass_folders = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        # Without the last one, access(2) ignores the capability, and initdb asks access(2).
+        pass_folders = [
+            *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
+            "--securebits=+no_setuid_fixup",
+        ]
         for account in (cls(user, become), cls(user, become + pass_folders)):
             if account.reaches(data_dir):
                 return account
@@ -213,7 +217,8 @@ class _Account:
     def reaches(self, data_dir: Path) -> bool:
         """Whether the account can run the programs and enter the folder."""
         look = [*self._prefix, "ls", "-d", f"{data_dir}/."]
-        return all(_succeeds(command) for command in (self.command("postgres", "--version"), look))
+        run = self.command("initdb", "--show", "-D", data_dir, "-U", USER)
+        return _succeeds(look) and _succeeds(run)
 
     def command(self, program: str, *arguments: str | Path) -> list[str]:
         """The command line that runs a program of PostgreSQL under this account."""
