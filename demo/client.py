@@ -1,0 +1,114 @@
+"""A client of the platform's public gRPC APIs, as a dealer's own program would write it."""
+
+import csv
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+import grpc.aio
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from crm.common.v1.common_pb2 import Money
+from crm.customer.v1 import customer_pb2
+from crm.customer.v1.customer_pb2_grpc import CustomerServiceStub
+from crm.notify.v1.notify_pb2_grpc import NotifyServiceStub
+from crm.sales.v1.sales_pb2_grpc import SalesServiceStub
+from crm.service_desk.v1.service_desk_pb2_grpc import ServiceDeskServiceStub
+
+CHUNK_ROWS = 200
+
+
+class TokenSource(Protocol):
+    """Issues tokens; `forecourt.platform.Platform` does."""
+
+    def token(
+        self,
+        actor: str,
+        *,
+        roles: Sequence[str] = (),
+        dealers: Sequence[str] = (),
+        brands: Sequence[str] = (),
+    ) -> str:
+        """A token for an actor."""
+
+
+class Staff:
+    """Somebody at work: a token, and the stubs that send it with every call."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, tokens: TokenSource, actor: str, dealers: Sequence[str], role: str
+    ) -> None:
+        self.actor = actor
+        self._dealers = frozenset(dealers)
+        token = tokens.token(actor, roles=[role], dealers=dealers, brands=["hongtong"])
+        self.metadata: list[tuple[str, str]] = [("authorization", f"Bearer {token}")]
+        if len(dealers) > 1:
+            self.metadata.append(("dealer-id", dealers[0]))
+        self.customer = Calls(CustomerServiceStub(channel), self.metadata)
+        self.sales = Calls(SalesServiceStub(channel), self.metadata)
+        self.desk = Calls(ServiceDeskServiceStub(channel), self.metadata)
+        self.notify = Calls(NotifyServiceStub(channel), self.metadata)
+
+    def serves(self, dealer_id: str) -> bool:
+        """Whether this is somebody of that store."""
+        return dealer_id in self._dealers
+
+
+class Calls:
+    """A stub whose methods send the metadata along: ``await calls.GetLead(request)``."""
+
+    def __init__(self, stub: Any, metadata: list[tuple[str, str]]) -> None:
+        self._stub = stub
+        self._metadata = metadata
+
+    def __getattr__(self, rpc: str) -> Any:
+        method = getattr(self._stub, rpc)
+
+        def call(request: Any, *, after: int = 0) -> Any:
+            fresh = [("after-position", str(after))] if after else []
+            return method(request, metadata=[*self._metadata, *fresh], timeout=30)
+
+        return call
+
+
+def money(amount: str | int | Decimal, currency: str = "CNY") -> Money:
+    """A sum of money."""
+    return Money(amount=str(Decimal(amount).quantize(Decimal("0.01"))), currency=currency)
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A moment on the wire."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment.astimezone(UTC))
+    return stamp
+
+
+def read_rows(lines: Iterable[bytes]) -> list[customer_pb2.ImportRow]:
+    """The rows of a customer file; a line that cannot be read becomes a row that says why."""
+    numbered = enumerate(lines)
+    _, header = next(numbered)
+    columns = next(csv.reader([header.decode()]))
+    return [_row(number, line, columns) for number, line in numbered]
+
+
+def _row(number: int, line: bytes, columns: list[str]) -> customer_pb2.ImportRow:
+    try:
+        cells = next(csv.reader([line.decode()]))
+    except UnicodeDecodeError:
+        return customer_pb2.ImportRow(row=number, unreadable="is not UTF-8")
+    if len(cells) != len(columns):
+        return customer_pb2.ImportRow(row=number, unreadable=f"has {len(cells)} columns, not {len(columns)}")
+    values = dict(zip(columns, cells, strict=True))
+    values["dealer_id"] = values.pop("dealer")
+    return customer_pb2.ImportRow(row=number, **values)
+
+
+async def import_chunks(
+    import_id: str, file_name: str, rows: Sequence[customer_pb2.ImportRow]
+) -> AsyncIterator[customer_pb2.ImportCustomersRequest]:
+    """The rows in chunks, as the import takes them."""
+    for start in range(0, len(rows), CHUNK_ROWS):
+        yield customer_pb2.ImportCustomersRequest(
+            import_id=import_id, file_name=file_name, rows=rows[start : start + CHUNK_ROWS]
+        )
