@@ -5,6 +5,7 @@ checkpoint, connections closed. ``work`` is always a process of its own (``forec
 """
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -49,7 +50,11 @@ async def _run(services: Sequence[Service], roles: Sequence[str], settings: Sett
     following = [role for role in roles if role != "serve"]
     runtime = await Runtime.open(services, settings, followers=len(following) * len(services))
     try:
-        await Process(runtime, roles).run(stop)
+        process = Process(runtime, roles)
+        # What is loaded by now stays for good: the collector need not look at it again during calls.
+        gc.collect()
+        gc.freeze()
+        await process.run(stop)
     finally:
         await runtime.close()
 

@@ -8,17 +8,16 @@ else is loaded (`forecourt.worker.bridge`); ``python -m sales work`` turns into 
 from forecourt.worker.runner import run_worker  # isort: skip
 
 import sys
+from dataclasses import replace
 
 from forecourt import logs
-from forecourt.clock import Clock, SystemClock
+from forecourt.clock import SystemClock
 from forecourt.clock_store import ClockFollower
-from forecourt.codec import Codec
 from forecourt.config import ConfigError, Settings, load
 from forecourt.deciders import CommandHandler
 from forecourt.discovery import find_services
 from forecourt.eventstore import open_store
 from forecourt.projections.queries import ReadModels
-from forecourt.runtime import open_pool
 from forecourt.service import Service
 from forecourt.snapshots import PostgresSnapshots
 from forecourt.worker.runtime import Runtime, open_runtime
@@ -26,21 +25,18 @@ from forecourt.worker.runtime import Runtime, open_runtime
 
 async def _open(service: Service, settings: Settings) -> Runtime:
     """The worker's runtime, with the platform's clock, snapshots and read models."""
-    pool = await open_pool(settings)
     store = await open_store(settings.store)
-    clock: Clock = SystemClock()
+    try:
+        runtime = await open_runtime(service, settings, store=store, clock=SystemClock())
+    except BaseException:
+        await store.close()
+        raise
+    commands = CommandHandler(store, runtime.codec, snapshots=PostgresSnapshots(runtime.pool, service.name))
+    read_models = ReadModels(runtime.pool, service.name, service.projections)
+    clock = runtime.clock
     if settings.forecourt_clock == "virtual":
-        clock = (await ClockFollower.open(pool)).clock
-    return await open_runtime(
-        service,
-        settings,
-        store=store,
-        clock=clock,
-        commands=CommandHandler(
-            store, Codec(service.registry), snapshots=PostgresSnapshots(pool, service.name)
-        ),
-        read_models=ReadModels(pool, service.name, service.projections),
-    )
+        clock = (await ClockFollower.open(runtime.pool)).clock
+    return replace(runtime, commands=commands, read_models=read_models, clock=clock)
 
 
 def main() -> None:

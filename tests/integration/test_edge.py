@@ -19,6 +19,8 @@ from forecourt.rpc.server import GrpcServer, Limits
 from tests.integration import edge_shop
 from tests.integration.edge_shop import KEY, Client, make_api, make_backend, message
 
+pytestmark = pytest.mark.integration
+
 ID = "6f0f2c4e-0000-4000-8000-000000000001"
 TOKENS = DevelopmentTokens(KEY)
 TOKEN = TOKENS.issue("amy", roles=["salesperson"], dealers=["D001"], brands=["hongtong"])

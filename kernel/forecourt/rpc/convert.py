@@ -176,20 +176,17 @@ def _field_reader(field: FieldDescriptor, info: FieldInfo | None) -> Convert:
     if not field.is_repeated:
         return convert
 
-    def read_list(values: Iterable[Any]) -> list[Any]:
-        converted = [_entry(convert, str(index), value) for index, value in enumerate(values)]
-        if _ABSENT in converted:
-            raise _BadValue("must not be unspecified", str(converted.index(_ABSENT)))
-        return converted
-
-    return read_list
+    return lambda values: [_entry(convert, str(index), value) for index, value in enumerate(values)]
 
 
 def _entry(convert: Convert, key: str, value: Any) -> Any:
     try:
-        return convert(value)
+        converted = convert(value)
     except _BadValue as bad:
         raise bad.within(key) from None
+    if converted is _ABSENT:
+        raise _BadValue("must not be unspecified", key)
+    return converted
 
 
 def _value_reader(field: FieldDescriptor, info: FieldInfo | None) -> Convert:
