@@ -34,8 +34,8 @@ FailureOutcome = Literal["not_sent", "unknown", "withdrawn", "refused"]
 """What a failure tells: this attempt sent nothing; nobody knows; the provider confirms that nothing of any
 attempt was or will be sent; or the provider refuses the message for good."""
 
-DeadLetterReason = Literal["refused", "providers_exhausted", "outcome_unknown", "no_provider"]
-ReceiptStatus = Literal["delivered", "bounced"]
+DeadLetterReason = Literal["refused", "providers_exhausted", "outcome_unknown"]
+ReceiptStatus = Literal["accepted", "delivered", "bounced"]
 
 Name = Annotated[str, Field(min_length=1, max_length=80)]
 Code = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[a-zA-Z0-9_.:-]+$")]
@@ -435,6 +435,19 @@ def record_receipt(state: Notification, c: RecordReceipt, ctx: Context) -> list[
     if state.provider != c.provider:
         raise ForeignReceipt()
     customer, channel = state.customer_id, state.channel
+    if c.status == "accepted":
+        # Of no news, unless it answers an open question.
+        if not (state.unknown or state.phase == "attempting"):
+            return []
+        return [
+            NotificationAccepted(
+                customer_id=customer,
+                channel=channel,
+                provider=c.provider,
+                attempt=state.attempt,
+                reference=c.reference,
+            )
+        ]
     if c.status == "delivered":
         return [
             NotificationDelivered(

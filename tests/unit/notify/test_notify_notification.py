@@ -225,6 +225,13 @@ def test_a_receipt_may_overtake_the_answer_that_it_is_about() -> None:
     given(notification, REQUESTED, ATTEMPTED, DELIVERED).when(fail("unknown")).then_nothing()
 
 
+def test_a_receipt_that_says_accepted_only_answers_an_open_question() -> None:
+    accepted = RECEIPT.model_copy(update={"status": "accepted"})
+    given(notification, REQUESTED, ATTEMPTED, failed("unknown")).when(accepted).then(ACCEPTED)
+    given(notification, REQUESTED, ATTEMPTED).when(accepted).then(ACCEPTED)
+    given(notification, REQUESTED, ATTEMPTED, ACCEPTED).when(accepted).then_nothing()
+
+
 def test_a_receipt_of_a_provider_that_never_had_the_message_is_refused() -> None:
     foreign = RECEIPT.model_copy(update={"provider": "twilio"})
     given(notification, REQUESTED, ATTEMPTED, ACCEPTED).when(foreign).then_raises(ForeignReceipt)

@@ -1,0 +1,78 @@
+"""What the HTTP providers share: a session, and what a failed request tells."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from notify.providers.port import Failed
+
+MAX_ANSWER = 65_536
+"""Bytes of an answer that are read."""
+
+CONNECT_SECONDS = 3.0
+
+NOT_NOW = frozenset({429, 503})
+"""Status codes that say: nothing was taken, come back later."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, as far as it could be read; ``body`` is empty where it is no JSON object."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class HttpClient:
+    """Makes requests and says what is certain about them. Times in seconds."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_SECONDS, timeout))
+        self._session: aiohttp.ClientSession | None = None
+
+    async def request(self, method: str, url: str, **arguments: Any) -> Reply | Failed:
+        """The reply, or what its absence tells."""
+        try:
+            async with self._open().request(method, url, allow_redirects=False, **arguments) as response:
+                raw = await response.content.read(MAX_ANSWER)
+                return Reply(response.status, _object(raw))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
+            return Failed("not_sent", "connect_failed")
+        except TimeoutError:
+            return Failed("unknown", "timeout")
+        except (aiohttp.ClientError, OSError):
+            return Failed("unknown", "connection_lost")
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # A kept connection that the provider has closed in the meantime would make every restart of the
+            # provider an unknown outcome; a new one for each message fails before anything is sent.
+            self._session = aiohttp.ClientSession(
+                timeout=self._timeout,
+                connector=aiohttp.TCPConnector(force_close=True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def text_field(body: Mapping[str, Any], name: str) -> str:
+    """A field of a reply, empty where it is no short string."""
+    value = body.get(name)
+    return value if isinstance(value, str) and len(value) <= 200 else ""
