@@ -202,7 +202,7 @@ async def test_malformed_messages_and_wrong_charsets_are_invalid(shop: Client, r
 )
 async def test_bad_metadata_is_named(shop: Client, key: str, value: str) -> None:
     status = await refused(
-        shop.call("OpenBasket", opening(), **{key: value}), grpc.StatusCode.INVALID_ARGUMENT
+        shop.call("OpenBasket", opening(), timeout=5, **{key: value}), grpc.StatusCode.INVALID_ARGUMENT
     )
     assert fields(status) == {key.replace("_", "-")}
 
@@ -362,8 +362,9 @@ async def test_a_deadline_that_has_passed_begins_nothing(shop: Client, backend: 
             raise grpc.aio.AbortError
 
     late = Late()
+    handler: Any = handlers(make_api(), backend)["OpenBasket"]
     with pytest.raises(grpc.aio.AbortError):
-        await handlers(make_api(), backend)["OpenBasket"].unary_unary(opening(basket_id=ID), late)
+        await handler.unary_unary(opening(basket_id=ID).SerializeToString(), late)
     assert late.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert [page async for page in backend.commands._store.read_stream(f"basket-{ID}")] == []
 

@@ -28,7 +28,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.type.date_pb2 import Date  # type: ignore[import-untyped]
+from google.type.date_pb2 import Date
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 

@@ -81,7 +81,7 @@ def test_a_function_says_by_its_annotation_what_it_takes() -> None:
     api.command("OpenTwice", handle=open_twice)
     assert api.rpcs["OpenTwice"].model is GetBasket
 
-    async def silent(query, call):  # type: ignore[no-untyped-def]  # the annotation is what is missing
+    async def silent(query, call):  # the annotation is what is missing
         return query, call
 
     with pytest.raises(BindingError, match="annotate"):

@@ -33,7 +33,7 @@ PREFIX = ".convert.test."
 IMPORTS = (timestamp_pb2, duration_pb2, struct_pb2, wrappers_pb2, date_pb2)
 
 
-def _field(name: str, number: int, kind: int, *, of: str = "", repeated: bool = False) -> Any:
+def _field(name: str, number: int, kind: Any, *, of: str = "", repeated: bool = False) -> Any:
     return FIELD(
         name=name,
         number=number,
@@ -129,7 +129,7 @@ def test_what_is_written_is_read_back(tree: dict[str, Any]) -> None:
     message = Tree.FromString(writer(TREE)(tree).SerializeToString())
     read = reader(TREE)(message)
     for name, value in tree.items():
-        found = read.get(name)
+        found: Any = read.get(name)
         if name == "leaf":
             assert (found.get("label", ""), found["count"]) == (value["label"], value["count"])
         elif name == "leaves":
@@ -258,7 +258,7 @@ def test_rows_of_every_kind_become_messages(value: Any, label: str, count: int) 
 
 
 def test_nested_rows_enums_and_times_become_messages() -> None:
-    written = writer(TREE)(
+    written: Any = writer(TREE)(
         {
             "plan": Plan.PLAIN,
             "plans": ["two_words"],

@@ -1,5 +1,7 @@
 """Each error has one status, its slug, and the fields at fault."""
 
+from typing import Any
+
 import asyncpg
 import grpc
 import pytest
@@ -19,7 +21,12 @@ class NotYetPaid(errors.Refused):
 def details(error: ForecourtError) -> dict[str, list[object]]:
     """The details of an error's status, by kind."""
     found: dict[str, list[object]] = {}
-    for kind in (error_details_pb2.BadRequest, error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo):
+    kinds: tuple[Any, ...] = (
+        error_details_pb2.BadRequest,
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.RetryInfo,
+    )
+    for kind in kinds:
         for packed in status_of(error, "sales")[1].details:
             if packed.Is(kind.DESCRIPTOR):
                 message = kind()
