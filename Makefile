@@ -7,7 +7,7 @@ export PYTHON ?= python3
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard kernel/pyproject.toml proto/pyproject.toml services/*/pyproject.toml)
 PROTO := $(shell find proto/crm -name '*.proto' 2>/dev/null)
-CODE := kernel services tests demo bench
+CODE := kernel services tests demo bench tools
 PACKAGES := kernel/forecourt $(wildcard services/common/trade services/customer/customer services/sales/sales \
 	services/service-desk/service_desk services/notify/notify)
 
@@ -41,6 +41,7 @@ format: setup ## Rewrite the code in the house style
 	$(BIN)/buf format --write
 
 test: setup ## Run every test, on real servers of its own
+	@$(BIN)/python tools/servers.py
 	$(BIN)/python -m pytest
 
 unit: setup ## Run the tests that need no server

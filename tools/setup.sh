@@ -31,10 +31,10 @@ install_venv_module() {
     local package
     package=python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv
     say "installing $package with apt-get"
-    local options=(-q -y -o DPkg::Lock::Timeout=120 --no-install-recommends)
-    "${elevate[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$package" ||
-        { "${elevate[@]}" apt-get update -q &&
-          "${elevate[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$package"; }
+    local options=(-qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends)
+    "${elevate[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$package" >/dev/null ||
+        { "${elevate[@]}" apt-get update -qq &&
+          "${elevate[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$package" >/dev/null; }
 }
 
 if ! .venv/bin/python -c 'import pip' 2>/dev/null; then

@@ -9,9 +9,14 @@ put_back() {
     if [ -e "$policy.forecourt" ]; then mv -f "$policy.forecourt" "$policy"; else rm -f "$policy"; fi
 }
 
+# The port mapper's units come with Erlang, and stay as they are where Erlang was there before.
+units="rabbitmq-server.service"
+command -v epmd >/dev/null || units="$units epmd.service epmd.socket"
+
 disable_service() {
     if command -v systemctl >/dev/null; then
-        systemctl --quiet disable rabbitmq-server.service || true
+        # shellcheck disable=SC2086
+        systemctl --quiet disable $units || true
     elif command -v update-rc.d >/dev/null; then
         update-rc.d rabbitmq-server disable || true
     fi
