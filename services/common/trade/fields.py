@@ -1,4 +1,4 @@
-"""Field types for what people type: text, telephone numbers, mail addresses. Use them in commands and queries."""
+"""Field types for what people type, for commands and queries: text, telephone numbers, mail addresses."""
 
 import unicodedata
 from typing import Annotated

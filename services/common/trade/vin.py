@@ -41,15 +41,15 @@ class Vin:
 
     @property
     def suspicious(self) -> bool:
-        """Whether somebody should look at it again: a check digit that does not fit where none is prescribed."""
+        """Whether somebody should look again: the check digit does not fit, where none is prescribed."""
         return self.check_digit == "invalid"
 
 
 def check_vin(text: str) -> Vin:
     """The VIN that ``text`` spells (case, outer blanks and full-width forms do not matter).
 
-    Raises `ValueError` with the reason: wrong length, a character that no VIN has, or a wrong check digit on a
-    VIN of China or North America.
+    Raises `ValueError` with the reason: wrong length, a character that no VIN has, or a wrong check digit
+    on a VIN of China or North America.
     """
     vin = unicodedata.normalize("NFKC", text).strip()
     vin = vin.upper() if vin.isascii() else vin

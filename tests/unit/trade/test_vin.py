@@ -89,9 +89,10 @@ def test_any_single_mistyped_digit_is_found(digits: str, place: int) -> None:
 @given(strategies.text(max_size=40))
 def test_any_text_is_answered_with_a_vin_or_a_reason(text: str) -> None:
     try:
-        assert len(check_vin(text).vin) == 17
+        answer = check_vin(text).vin
     except ValueError as error:
-        assert str(error)
+        answer = str(error)
+    assert len(answer) >= 17
 
 
 class _Form(BaseModel):

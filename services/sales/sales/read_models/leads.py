@@ -1,0 +1,109 @@
+"""Leads, and the documents that could not be read as leads."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from forecourt.events import Meta
+from forecourt.projections.projection import Index, Projection
+from sales.lead import LeadCaptured, LeadConverted, LeadDisqualified, LeadQualified, LeadQuarantined
+
+
+class LeadRow(msgspec.Struct, frozen=True):
+    """A lead as it is now."""
+
+    lead_id: UUID
+    state: str
+    source: str
+    provider: str
+    model: str | None
+    vin: str | None
+    customer_id: UUID | None
+    name: str
+    phone: str | None
+    phone_typed: str | None
+    email: str | None
+    comments: str
+    reason: str | None
+    opportunity_id: UUID | None
+    dealer_id: str
+    brand: str
+    requested_at: datetime | None
+    captured_at: datetime
+
+
+leads = Projection(
+    "lead",
+    version=1,
+    row=LeadRow,
+    key="lead_id",
+    indexes=[Index(("dealer_id", "state", "captured_at")), "captured_at", "customer_id"],
+)
+
+
+@leads.on()
+def _captured(row: LeadRow | None, e: LeadCaptured, m: Meta) -> LeadRow:
+    return LeadRow(
+        lead_id=m.stream_id,
+        state="captured",
+        source=e.source,
+        provider=e.provider,
+        model=e.model,
+        vin=e.vin,
+        customer_id=e.customer_id,
+        name=e.name,
+        phone=e.phone,
+        phone_typed=e.phone_typed,
+        email=e.email,
+        comments=e.comments,
+        reason=None,
+        opportunity_id=None,
+        dealer_id=m.dealer_id,
+        brand=m.brand,
+        requested_at=e.requested_at,
+        captured_at=m.time,
+    )
+
+
+@leads.on()
+def _qualified(row: LeadRow | None, e: LeadQualified, m: Meta) -> LeadRow | None:
+    return row and replace(row, state="qualified", customer_id=e.customer_id, model=e.model)
+
+
+@leads.on()
+def _disqualified(row: LeadRow | None, e: LeadDisqualified, m: Meta) -> LeadRow | None:
+    return row and replace(row, state="disqualified", reason=e.reason)
+
+
+@leads.on()
+def _converted(row: LeadRow | None, e: LeadConverted, m: Meta) -> LeadRow | None:
+    return row and replace(row, state="converted", opportunity_id=e.opportunity_id)
+
+
+class QuarantinedRow(msgspec.Struct, frozen=True):
+    """A document that could not be read as a lead."""
+
+    lead_id: UUID
+    reason: str
+    raw: str
+    size: int
+    sha256: str
+    dealer_id: str
+    brand: str
+    received_at: datetime
+
+
+quarantined_leads = Projection(
+    "quarantined_lead",
+    version=1,
+    row=QuarantinedRow,
+    key="lead_id",
+    indexes=[Index(("dealer_id", "received_at")), "received_at"],
+)
+
+
+@quarantined_leads.on()
+def _quarantined(row: QuarantinedRow | None, e: LeadQuarantined, m: Meta) -> QuarantinedRow:
+    return QuarantinedRow(m.stream_id, e.reason, e.raw, e.size, e.sha256, m.dealer_id, m.brand, m.time)

@@ -1,0 +1,17 @@
+"""The sales service, put together."""
+
+from forecourt.service import Service
+from sales.api import api
+from sales.lead import lead
+from sales.opportunity import opportunity
+from sales.order import order
+from sales.read_models import leads, opportunities, orders, quarantined_leads, vehicles
+from sales.vehicle import vehicle
+
+service = Service(
+    name="sales",
+    deciders=[lead, opportunity, vehicle, order],
+    projections=[leads, quarantined_leads, opportunities, vehicles, orders],
+    apis=[api],
+    workers=["sales.worker:SalesReactions"],
+)

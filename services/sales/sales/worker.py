@@ -1,0 +1,158 @@
+"""What the sales service does by itself: the steps that follow from events, and reservations that run out."""
+
+import contextlib
+from typing import Any
+from uuid import UUID, uuid5
+
+from forecourt.errors import NotFound, Refused
+from forecourt.events import Recorded
+from forecourt.messaging.entrypoints import every, on_event
+from forecourt.projections.queries import eq, le
+from forecourt.worker.dependencies import ClockProvider, Commands, ReadModelsProvider
+from sales import policies
+from sales.lead import LeadConverted
+from sales.opportunity import Opportunity, opportunity
+from sales.opportunity.events import TestDriveCancelled, TestDriveCompleted
+from sales.order import Order, order
+from sales.order.events import (
+    OrderCancelled,
+    OrderPlaced,
+    VehicleAllocated,
+    VehicleDelivered,
+    VehicleReturned,
+)
+from sales.policies import Step
+from sales.read_models import VehicleRow, vehicles
+from sales.vehicle import Vehicle, vehicle
+from sales.vehicle.commands import ExpireReservation
+from sales.vehicle.events import (
+    ReceivedIntoStock,
+    ReservationConfirmed,
+    TestDriveSlotBooked,
+    VehicleReserved,
+)
+from trade.vin import vehicle_id
+
+EXPIRED_AT_ONCE = 500
+"""Reservations that one run of the timer releases; the next run takes the rest."""
+
+
+class SalesReactions:
+    """Takes the steps that the API took already, unless its process died in between."""
+
+    name = "sales"
+
+    commands = Commands()
+    read_models = ReadModelsProvider()
+    clock = ClockProvider()
+
+    @on_event(LeadConverted)
+    async def pursue(self, event: Recorded[LeadConverted]) -> None:
+        """Open the opportunity of a converted lead."""
+        e = event.event
+        await self._take(
+            policies.open_opportunity(
+                event.stream_id, e.opportunity_id, e.customer_id, e.model, e.salesperson
+            )
+        )
+
+    @on_event(TestDriveSlotBooked)
+    async def note_test_drive(self, event: Recorded[TestDriveSlotBooked]) -> None:
+        """Note the test drive with the opportunity; where that is refused, free the car."""
+        e = event.event
+        try:
+            await self._take(policies.note_test_drive(e))
+        except (Refused, NotFound):
+            state: Opportunity = await self._state(opportunity, e.opportunity_id)
+            if not state.knows(e.test_drive_id):
+                await self._take(policies.free_slot(e.vin, e.test_drive_id))
+
+    @on_event(TestDriveCompleted, TestDriveCancelled)
+    async def end_test_drive(self, event: Recorded[TestDriveCompleted | TestDriveCancelled]) -> None:
+        """Free the car of a test drive that is over or called off."""
+        e = event.event
+        odometer_km = e.odometer_km if isinstance(e, TestDriveCompleted) else None
+        await self._take(policies.free_slot(e.vin, e.test_drive_id, odometer_km))
+
+    @on_event(OrderPlaced)
+    async def win_opportunity(self, event: Recorded[OrderPlaced]) -> None:
+        """Win the opportunity that an order came from."""
+        if event.event.opportunity_id is None:
+            return
+        # Lost in the meantime, or won by another order: then it stays so, and the order stands.
+        with contextlib.suppress(Refused):
+            await self._take(policies.win_opportunity(event.event.opportunity_id, event.stream_id))
+
+    @on_event(VehicleReserved, ReservationConfirmed)
+    async def allocate(self, event: Recorded[VehicleReserved | ReservationConfirmed]) -> None:
+        """Give a car that is held for an order to the order; where that is refused, free the car."""
+        e = event.event
+        if e.order_id is None:
+            return
+        try:
+            await self._take(policies.allocate(e.vin, e.order_id, e.reservation_id))
+        except (Refused, NotFound):
+            state: Order = await self._state(order, e.order_id)
+            if state.vin != e.vin or state.state == "cancelled":
+                await self._take(policies.give_up_hold(e.vin, e.order_id, e.reservation_id))
+
+    @on_event(VehicleAllocated)
+    async def arrive_from_stock(self, event: Recorded[VehicleAllocated]) -> None:
+        """A car that stands in stock when it is allocated has arrived."""
+        state: Vehicle = await self._state(vehicle, vehicle_id(event.event.vin))
+        if state.place == "in_stock":
+            await self._arrive(event.event.vin, event.stream_id)
+
+    @on_event(ReceivedIntoStock)
+    async def arrive_from_transit(self, event: Recorded[ReceivedIntoStock]) -> None:
+        """A car that comes into stock for an order has arrived."""
+        if event.event.order_id is not None:
+            await self._arrive(event.event.vin, event.event.order_id)
+
+    async def _arrive(self, vin: str, order_id: UUID) -> None:
+        # Held but not allocated yet, or cancelled since: the allocation looks for itself.
+        with contextlib.suppress(Refused):
+            await self._take(policies.arrive(vin, order_id))
+
+    @on_event(VehicleDelivered)
+    async def release_car(self, event: Recorded[VehicleDelivered]) -> None:
+        """Take a delivered car out of stock."""
+        e = event.event
+        await self._take(policies.release_car(e.vin, event.stream_id, e.odometer_km))
+
+    @on_event(OrderCancelled)
+    async def free_car(self, event: Recorded[OrderCancelled]) -> None:
+        """Free the car of a cancelled order."""
+        if event.event.vin is not None:
+            await self._take(policies.free_car(event.event.vin, event.stream_id))
+
+    @on_event(VehicleReturned)
+    async def take_back(self, event: Recorded[VehicleReturned]) -> None:
+        """Put a car that was given back into stock."""
+        e = event.event
+        await self._take(policies.take_back(e.vin, event.stream_id, e.store, e.odometer_km))
+
+    @every(seconds=5)
+    async def expire_reservations(self) -> None:
+        """Free the cars whose reservations have run out by the platform's clock."""
+        rows: list[VehicleRow] = await self.read_models.find(
+            vehicles,
+            where=[eq("reserved", True), le("reserved_until", self.clock.now())],
+            order=["reserved_until"],
+            limit=EXPIRED_AT_ONCE,
+        )
+        for row in rows:
+            assert row.reservation_id is not None
+            await self.commands.execute(
+                vehicle,
+                ExpireReservation(vin=row.vin, reservation_id=row.reservation_id),
+                command_id=uuid5(row.reservation_id, "expire"),
+                dealer_id=row.store,
+                brand=row.brand,
+            )
+
+    async def _take(self, step: Step) -> None:
+        await self.commands.execute(step.decider, step.command, command_id=step.command_id)
+
+    async def _state(self, decider: Any, aggregate_id: UUID) -> Any:
+        return (await self.commands.runtime.commands.load(decider, aggregate_id)).state
