@@ -29,9 +29,9 @@ What `on_event` promises:
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import eventlet
 import kombu
@@ -58,6 +58,7 @@ __all__ = ["every", "on_event"]
 
 log = logs.get(__name__)
 _kombu: Any = kombu  # hardly typed
+F = TypeVar("F", bound=Callable[..., Any])
 
 HANDLER_TIMEOUT = 120.0
 """Seconds after which a handler is cancelled, which counts as a failed attempt."""
@@ -406,4 +407,4 @@ def _body(message: Any) -> bytes:
     return message.body.encode() if isinstance(message.body, str) else bytes(message.body)
 
 
-on_event = OnEvent.decorator
+on_event: Callable[..., Callable[[F], F]] = OnEvent.decorator

@@ -2,7 +2,8 @@
 
 import asyncio
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from nameko.exceptions import ConfigurationError
 from nameko.timer import Timer
@@ -15,6 +16,7 @@ from forecourt.worker import bridge
 from forecourt.worker.runtime import CONFIG_KEY, Runtime
 
 log = logs.get(__name__)
+F = TypeVar("F", bound=Callable[..., Any])
 
 TIMEOUT = 120.0
 """Seconds after which a run is cancelled."""
@@ -83,4 +85,4 @@ class Every(Timer):  # type: ignore[misc]  # nameko has no types
         self._failing = error is not None
 
 
-every = Every.decorator
+every: Callable[..., Callable[[F], F]] = Every.decorator
