@@ -216,14 +216,12 @@ appointment = Decider(
 )
 
 
-def slots_of(store: Store, now: datetime, starts_at: datetime, minutes: int) -> tuple[date, int, int]:
+def slots_of(store: Store, starts_at: datetime, minutes: int) -> tuple[date, int, int]:
     """(local day, first slot, number of slots) that an appointment takes in a store.
 
-    Raises `StartsInThePast`, `OutsideOpeningHours`, and `InvalidInput` where it does not begin with a slot.
+    Raises `OutsideOpeningHours`, and `InvalidInput` where it does not begin with a slot.
     """
     local = store.local(starts_at)
-    if starts_at < now:
-        raise StartsInThePast(fields={"starts_at": "has passed"})
     if (local.minute % SLOT_MINUTES, local.second, local.microsecond) != (0, 0, 0):
         raise InvalidInput(
             "starts_at: must be a whole or half hour", fields={"starts_at": "must be a whole or half hour"}
@@ -234,6 +232,11 @@ def slots_of(store: Store, now: datetime, starts_at: datetime, minutes: int) -> 
         raise OutsideOpeningHours(fields={"starts_at": "the workshop is closed for some of the time"})
     first_slot = (local.hour * 60 + local.minute) // SLOT_MINUTES
     return local.date(), first_slot, minutes // SLOT_MINUTES
+
+
+def _to_come(starts_at: datetime, ctx: Context) -> None:
+    if starts_at < ctx.now:
+        raise StartsInThePast(fields={"starts_at": "has passed"})
 
 
 def _not_over(state: Appointment) -> None:
@@ -255,7 +258,8 @@ def request(state: Appointment, c: RequestAppointment, ctx: Context) -> list[Eve
 
 @appointment.decides
 def book(state: Appointment, c: BookAppointment, ctx: Context) -> list[Event]:
-    """Book it on its hold."""
+    """Book it on its hold, for a time to come."""
+    _to_come(c.starts_at, ctx)
     return [_booked(c, c.customer_id, c.vin, c.kind, c.remarks)]
 
 
@@ -265,6 +269,7 @@ def confirm(state: Appointment, c: ConfirmAppointment, ctx: Context) -> list[Eve
     _not_over(state)
     if state.status != "requested":
         raise AppointmentNotRequested()
+    _to_come(c.starts_at, ctx)
     return [_booked(c, state.customer_id, state.vin, state.kind, state.remarks)]
 
 
@@ -290,6 +295,7 @@ def reschedule(state: Appointment, c: RescheduleAppointment, ctx: Context) -> li
     _not_over(state)
     if state.status != "booked" or state.hold_id is None or state.day is None:
         raise AppointmentNotBooked()
+    _to_come(c.starts_at, ctx)
     return [
         AppointmentRescheduled(
             customer_id=state.customer_id,

@@ -21,7 +21,14 @@ from trade.vin import VinStr
 Kind = Literal[
     "first_maintenance", "regular_maintenance", "insurance_renewal", "annual_inspection", "warranty_end"
 ]
-Cause = Literal["customer_asked", "vehicle_sold", "vehicle_scrapped", "done_elsewhere", "entered_in_error"]
+Cause = Literal[
+    "customer_asked",
+    "vehicle_sold",
+    "vehicle_scrapped",
+    "done_elsewhere",
+    "entered_in_error",
+    "vehicle_returned",
+]
 Status = Literal["scheduled", "due", "fulfilled", "withdrawn"]
 
 FALLS_DUE_AT = time(9)

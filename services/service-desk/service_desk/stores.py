@@ -8,8 +8,8 @@ from service_desk.business_hours import BusinessCalendar
 
 _WEEKDAY_SHIFTS = ((time(9), time(12)), (time(13, 30), time(18)))
 
-# The office that answers complaints keeps the country's working days: a Saturday inside a festival's holidays is
-# free, and the weekend days that make up for them are worked.
+# The office that answers complaints keeps the country's working days: a Saturday inside a festival's
+# holidays is free, and the weekend days that make up for them are worked.
 CALENDARS = {
     calendar.name: calendar
     for calendar in (
