@@ -281,7 +281,7 @@ class AppendCases:
         self, server: EventStoreServer
     ) -> None:
         store = await server.open()
-        streams = [new_stream(new_category()) for _ in range(20)]
+        streams = [new_stream(new_category()) for _ in range(200)]
         appends = [asyncio.create_task(store.append(stream, new_events(2), expected=0)) for stream in streams]
         await asyncio.sleep(0)
         await store.close()

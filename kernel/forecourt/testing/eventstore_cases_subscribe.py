@@ -134,7 +134,7 @@ class SubscribeCases:
         assert batch.events == []
         assert batch.position >= last.position
 
-    async def test_going_on_from_any_checkpoint_neither_skips_nor_repeats(self, store: EventStore) -> None:
+    async def test_following_from_any_checkpoint_neither_skips_nor_repeats(self, store: EventStore) -> None:
         start, wanted, other = await store.head(), new_category(), new_category()
         streams = [new_stream(wanted), new_stream(other)]
         async with following(store, start, wanted, page=3) as follower:

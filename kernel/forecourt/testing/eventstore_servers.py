@@ -1,5 +1,6 @@
 """Event stores to run the conformance suite on: what starts them, opens them, restarts them."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -10,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from forecourt.embedded.postgres import EmbeddedPostgres
 from forecourt.eventstore import open_store
 from forecourt.eventstore.memory import MemoryEventStore, MemoryLog
 from forecourt.eventstore.port import EventStore
+from forecourt.eventstore.postgres import PostgresEventStore
 
 START_SECONDS = 20
 """Seconds that a server may take to start or stop."""
@@ -100,6 +103,38 @@ class StandInServer(RemoteServer):
                 f"the EventStoreDB stand-in did not start, exit status {process.wait(START_SECONDS)}"
             )
         return process
+
+
+class PostgresServer(RemoteServer):
+    """A PostgreSQL of our own, with the event store's tables in it."""
+
+    can_restart = True
+
+    def __init__(self, postgres: EmbeddedPostgres) -> None:
+        super().__init__(postgres.url)
+        self._postgres = postgres
+
+    def restart(self) -> None:
+        """Kill the server and start it again on the same port with the same data."""
+        self._postgres.kill()
+        self._postgres.start()
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that no other test uses, durable because it is killed in the middle."""
+    with (
+        TemporaryDirectory(prefix="forecourt-pg-") as folder,
+        EmbeddedPostgres(Path(folder)) as postgres,
+    ):
+        asyncio.run(_migrate(postgres.url))
+        yield PostgresServer(postgres)
+
+
+async def _migrate(url: str) -> None:
+    store = await PostgresEventStore.open(url)
+    await store.migrate()
+    await store.close()
 
 
 @contextmanager
