@@ -157,11 +157,11 @@ def run_platform(
     """Start the whole platform on this machine, say where to look, and stay until Ctrl-C."""
     from forecourt.operations import run_platform as stay
 
-    logs.configure(process="forecourt", level="WARNING", pretty=True)
     _operate(stay(data, together=together, clock=clock, out=out))
 
 
 def _operate(work: Coroutine[Any, Any, None]) -> None:
+    logs.configure(process="forecourt", level="WARNING", pretty=True)
     asyncio.run(work)
 
 

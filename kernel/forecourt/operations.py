@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib
 import signal
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,10 @@ def _parking_queues(service: Service) -> list[str]:
     queues = []
     for path in service.workers:
         module, _, name = path.partition(":")
-        cls = getattr(importlib.import_module(module), name)
+        with warnings.catch_warnings():
+            # eventlet tells every process that imports it that it is old; a user can do nothing about that.
+            warnings.simplefilter("ignore")
+            cls = getattr(importlib.import_module(module), name)
         for method, member in vars(cls).items():
             kinds = {type(entrypoint).__name__ for entrypoint in getattr(member, "nameko_entrypoints", ())}
             if "OnEvent" in kinds:
@@ -130,7 +134,10 @@ def list_parked(services: Sequence[Service], settings: Settings, out: Console) -
     """Print how many messages each handler has given up."""
     queues = [queue for service in services for queue in _parking_queues(service)]
     counts = {queue: count for queue, count in parked.count_parked(settings.broker, queues).items() if count}
-    table = Table("handler", "parked", title="Parked messages" if counts else "No parked messages")
+    if not counts:
+        out.print("no parked messages")
+        return
+    table = Table("handler", "parked", title="Parked messages")
     for queue, count in counts.items():
         table.add_row(topology.home_of(queue), str(count))
     out.print(table)
@@ -138,8 +145,12 @@ def list_parked(services: Sequence[Service], settings: Settings, out: Console) -
 
 def show_parked(handler: str, settings: Settings, out: Console, *, limit: int) -> None:
     """Print a handler's parked messages. Raises `forecourt.errors.NotFound` for an unknown handler."""
+    messages = parked.list_parked(settings.broker, _parked_of(handler), limit=limit)
+    if not messages:
+        out.print(f"{handler}: no parked messages", highlight=False)
+        return
     table = Table("id", "event", "time", "attempts", "reason", "last error", title=handler)
-    for message in parked.list_parked(settings.broker, _parked_of(handler), limit=limit):
+    for message in messages:
         what = f"{message.type} {message.subject}"
         table.add_row(
             message.id, what, message.time, str(message.attempts), message.reason, message.last_error

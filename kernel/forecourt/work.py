@@ -8,7 +8,7 @@ else is loaded (`forecourt.worker.bridge`); ``python -m sales work`` turns into 
 from forecourt.worker.runner import run_worker  # isort: skip
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, fields
 
 from forecourt import logs
 from forecourt.clock import SystemClock
@@ -23,6 +23,20 @@ from forecourt.snapshots import PostgresSnapshots
 from forecourt.worker.runtime import Runtime, open_runtime
 
 
+@dataclass(frozen=True)
+class PlatformRuntime(Runtime):
+    """A worker's runtime whose read models and clock listen to the database."""
+
+    follower: ClockFollower | None = None
+
+    async def close(self) -> None:
+        """Let go of everything; what listens comes first, because it holds connections of the pool."""
+        if self.follower is not None:
+            await self.follower.close()
+        await self.read_models.close()
+        await super().close()
+
+
 async def _open(service: Service, settings: Settings) -> Runtime:
     """The worker's runtime, with the platform's clock, snapshots and read models."""
     store = await open_store(settings.store)
@@ -33,10 +47,12 @@ async def _open(service: Service, settings: Settings) -> Runtime:
         raise
     commands = CommandHandler(store, runtime.codec, snapshots=PostgresSnapshots(runtime.pool, service.name))
     read_models = ReadModels(runtime.pool, service.name, service.projections)
-    clock = runtime.clock
-    if settings.forecourt_clock == "virtual":
-        clock = (await ClockFollower.open(runtime.pool)).clock
-    return replace(runtime, commands=commands, read_models=read_models, clock=clock)
+    parts = {field.name: getattr(runtime, field.name) for field in fields(runtime)}
+    parts |= {"commands": commands, "read_models": read_models}
+    if settings.forecourt_clock != "virtual":
+        return PlatformRuntime(**parts)
+    follower = await ClockFollower.open(runtime.pool)
+    return PlatformRuntime(**parts | {"clock": follower.clock}, follower=follower)
 
 
 def main() -> None:
