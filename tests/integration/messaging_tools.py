@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from forecourt.eventstore.port import NewEvent, StoredEvent
 from forecourt.messaging.cloudevents import CONTENT_TYPE, EXCHANGE, routing_key, to_cloudevent
 from forecourt.messaging.forwarder import Forwarder, connect
 from forecourt.messaging.retries import OURS
+from forecourt.testing.probes import poll_async
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
@@ -27,14 +27,8 @@ DELAYS = "0.2,0.4"
 
 
 async def eventually(probe: Callable[[], Awaitable[T]], *, seconds: float = 30.0) -> T:
-    """The first true answer of ``probe``, asked again and again; fails with the last answer."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = await probe()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
-        await asyncio.sleep(0.05)
+    """The first true answer of ``probe``, within a time that a busy machine needs."""
+    return await poll_async(probe, seconds)
 
 
 def asked(number: int, mode: str = "ok", *, stream: UUID | None = None, sequence: int = 1) -> StoredEvent:
@@ -103,8 +97,17 @@ def take_all(amqp_uri: str, queue: str) -> list[Any]:
     """Take the messages that are ready out of a queue."""
     taken: list[Any] = []
     with channel(amqp_uri) as opened:
-        while (message := opened.basic_get(queue, no_ack=True)) is not None:
-            taken.append(message)
+        due = opened.queue_declare(queue, passive=True).message_count
+        opened.basic_qos(0, 1000, False)
+        tag = opened.basic_consume(queue, callback=taken.append) if due else ""
+        while len(taken) < due:
+            before = len(taken)
+            opened.connection.drain_events(timeout=10)
+            if len(taken) // 500 > before // 500:
+                opened.basic_ack(taken[-1].delivery_tag, multiple=True)
+        if due:
+            opened.basic_cancel(tag)
+            opened.basic_ack(0, multiple=True)
     return taken
 
 
@@ -142,12 +145,12 @@ class Probe:
             f'CREATE TABLE "{self.name}".tick (pid int)'
         )
 
-    async def start(self, *, ready: bool = True) -> subprocess.Popen[bytes]:
+    async def start(self) -> subprocess.Popen[bytes]:
         """Start a worker process and wait until it consumes."""
-        process = subprocess.Popen([sys.executable, str(HERE / "messaging_worker.py")], env=self._environment)
+        process = self._spawn()
         self.processes.append(process)
-        if ready:
-            await eventually(lambda: self.consumers(len([p for p in self.processes if p.poll() is None])))
+        running = len([started for started in self.processes if started.poll() is None])
+        await eventually(lambda: self.consumers(running))
         return process
 
     async def consumers(self, at_least: int) -> bool:
@@ -159,6 +162,9 @@ class Probe:
                 return bool(opened.queue_declare(self.queue, passive=True).consumer_count >= at_least)
         except (NotFound, OSError):
             return False
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, str(HERE / "messaging_worker.py")], env=self._environment)
 
     async def kill(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> int:
         """Send a signal and wait for the end; the exit status."""
@@ -173,10 +179,23 @@ class Probe:
     async def attempts(self, number: int) -> int:
         """How often the handler was called for an event."""
         return int(
-            await self.pool.fetchval(
-                f'SELECT count(*) FROM "{self.name}".attempt WHERE number = $1', number
-            )
+            await self.pool.fetchval(f'SELECT count(*) FROM "{self.name}".attempt WHERE number = $1', number)
         )
+
+    async def drained(self) -> None:
+        """Have the workers do all there is to do, and stop them in order."""
+
+        async def nothing_ready() -> bool:
+            return depth(self.amqp_uri, self.queue) == 0
+
+        while True:
+            await eventually(nothing_ready)
+            for process in self.processes:
+                if process.poll() is None:
+                    assert await self.kill(process, signal.SIGTERM) == 0
+            if await nothing_ready():
+                return
+            await self.start()  # what was handed out but not begun has been given back
 
     async def has_effects(self, numbers: list[int]) -> bool:
         """Whether at least these events had their effect."""

@@ -104,9 +104,7 @@ class Reactions:
         await self.database.pool.execute(f'INSERT INTO "{NAME}".tick VALUES ($1)', os.getpid())
 
 
-service = Service(
-    name=NAME, deciders=[answer], foreign=[Asked], workers=["__main__:Reactions"]
-)
+service = Service(name=NAME, deciders=[answer], foreign=[Asked], workers=["__main__:Reactions"])
 
 if __name__ == "__main__":
     logs.configure(process=f"{NAME}/work")

@@ -3,13 +3,25 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
-from messaging_tools import Probe, asked, depth, eventually, our_headers, probe_service, publish, take_all
 
+from forecourt.embedded import EmbeddedPostgres, EmbeddedRabbitMQ
 from forecourt.eventstore.postgres import PostgresEventStore
+from tests.integration.messaging_tools import (
+    Probe,
+    asked,
+    depth,
+    eventually,
+    our_headers,
+    probe_service,
+    publish,
+    take_all,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -37,12 +49,8 @@ async def test_every_event_has_its_effect_once_although_it_comes_twice(probe: Pr
     publish(probe.amqp_uri, *(asked(number) for number in numbers))
     publish(probe.amqp_uri, *(asked(number) for number in numbers))
     await eventually(lambda: probe.has_effects(numbers))
-    await eventually(lambda: nothing_left(probe))
+    await probe.drained()
     assert await probe.effects() == numbers
-
-
-async def nothing_left(probe: Probe) -> bool:
-    return depth(probe.amqp_uri, probe.queue) == 0
 
 
 async def test_events_of_one_aggregate_are_handled_in_order(probe: Probe) -> None:
@@ -88,8 +96,6 @@ async def test_a_provider_that_times_out_counts_as_an_attempt_and_leaves_no_pers
 
 async def test_what_no_retry_can_mend_is_parked_at_once_with_the_reason(probe: Probe) -> None:
     await probe.start()
-    import msgspec
-
     unknown_version = msgspec.structs.replace(asked(7), version=9)
     unfit = msgspec.structs.replace(asked(8), data='{"number":"many"}')
     publish(probe.amqp_uri, b"\xff{", b'{"specversion":"1.0"}', unknown_version, unfit, asked(1, "invalid"))
@@ -143,7 +149,7 @@ async def test_sigkill_in_the_middle_of_a_load_loses_and_repeats_nothing(probe: 
         await probe.kill(process)
         process = await probe.start()
     await eventually(lambda: probe.has_effects(numbers), seconds=60)
-    await eventually(lambda: nothing_left(probe))
+    await probe.drained()
     assert await probe.effects() == numbers
 
 
@@ -159,6 +165,30 @@ async def test_sigterm_lets_running_handlers_finish_and_acknowledge(probe: Probe
     assert await probe.effects() == list(range(5))
     assert depth(probe.amqp_uri, probe.queue) == 0
     assert [await probe.attempts(number) for number in range(5)] == [1] * 5
+
+
+@pytest.mark.faults
+async def test_a_restart_of_broker_and_database_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    broker, database = EmbeddedRabbitMQ(tmp_path / "broker"), EmbeddedPostgres(tmp_path / "database")
+    uri, url = await asyncio.gather(asyncio.to_thread(broker.start), asyncio.to_thread(database.start))
+    try:
+        async with probe_service(uri, url) as probe:
+            await PostgresEventStore(probe.pool).migrate()
+            await probe.start()
+            numbers = list(range(900))
+            publish(uri, *(asked(number) for number in numbers[:300]))
+            await asyncio.to_thread(database.restart)
+            publish(uri, *(asked(number) for number in numbers[300:600]))
+            await asyncio.to_thread(broker.kill)
+            await asyncio.to_thread(broker.start)
+            publish(uri, *(asked(number) for number in numbers[600:]))
+            await eventually(lambda: probe.has_effects(numbers), seconds=60)
+            await probe.drained()
+            assert await probe.effects() == numbers
+            assert depth(uri, probe.parked) == 0
+    finally:
+        await asyncio.to_thread(broker.stop)
+        await asyncio.to_thread(database.stop)
 
 
 @pytest.mark.faults

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from messaging_tools import asked, channel, depth, our_headers, take_all
 
 from forecourt.errors import InvalidInput, NotFound
 from forecourt.messaging import topology
 from forecourt.messaging.cloudevents import CONTENT_TYPE, to_cloudevent
 from forecourt.messaging.forwarder import Forwarder
 from forecourt.messaging.parked import count_parked, discard, list_parked, replay
+from tests.integration.messaging_tools import asked, channel, depth, our_headers, take_all
 
 pytestmark = pytest.mark.integration
 

@@ -10,13 +10,14 @@ from typing import Any, Self
 import kombu
 from amqp import Message
 from amqp.exceptions import AMQPError
+from kombu.exceptions import OperationalError
 
 from forecourt.errors import Unavailable
 
 TIMEOUT = 10.0
 """Seconds to wait for the broker's confirm."""
 
-BROKER_TROUBLE = (OSError, AMQPError)
+BROKER_TROUBLE = (OSError, AMQPError, OperationalError)
 """What a broker that is gone, refuses, or does not answer looks like."""
 
 PERSISTENT = 2
@@ -38,7 +39,8 @@ def connect(amqp_uri: str, *, heartbeat: float = 0, confirm_each: bool = False) 
     connection = _kombu.Connection(
         amqp_uri, heartbeat=heartbeat, connect_timeout=5, transport_options=options
     )
-    connection.connect()
+    # Callers have their own way to wait and try again: kombu's would sleep for seconds in between.
+    connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
     return connection
 
 

@@ -79,8 +79,9 @@ class Lease:
             self._watcher = None
         if connection is None:
             return
-        connection.remove_termination_listener(self._terminated)
+        # A connection that broke is out of reach already, and with it the lock.
         with suppress(*LOST, asyncpg.PostgresError):
+            connection.remove_termination_listener(self._terminated)
             await connection.execute("SELECT pg_advisory_unlock($1)", self._key, timeout=CHECK_SECONDS)
         await self._give_back(connection)
 

@@ -148,19 +148,19 @@ class ConfirmedPublisher:
         self._stopping.set()
         self._wake()
         self._thread.join(timeout)
-        if self._thread.is_alive():
-            return False
-        self._wake_reader.close()
-        self._wake_writer.close()
-        return True
+        return not self._thread.is_alive()
 
     def _wake(self) -> None:
         try:
             self._wake_writer.send(b"\0")
-        except BlockingIOError:
-            return  # so many wake-ups are waiting already that one more changes nothing
+        except OSError:
+            return  # so many wake-ups wait already that one more changes nothing, or the thread has ended
 
     def _run(self) -> None:
+        with self._wake_reader, self._wake_writer:
+            self._publish()
+
+    def _publish(self) -> None:
         failures = 0
         while not self._stopping.is_set():
             connection = None

@@ -153,3 +153,11 @@ class ReadModelsProvider(_Provider):
     def get_dependency(self, worker_ctx: Any) -> Any:
         """The read models."""
         return self.runtime.read_models
+
+
+class SettingsProvider(_Provider):
+    """Provides the service's own settings (`forecourt.service.Service.settings`)."""
+
+    def get_dependency(self, worker_ctx: Any) -> Any:
+        """The settings; None where the service has none."""
+        return self.runtime.service_settings

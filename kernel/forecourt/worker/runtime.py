@@ -71,6 +71,8 @@ class Runtime:
     clock: Clock
     timers: Lease
     read_models: Any = None
+    service_settings: Any = None
+    """The service's own settings, where it has any."""
 
     @property
     def delays(self) -> tuple[float, ...]:
@@ -135,6 +137,7 @@ async def open_runtime(
         clock=clock,
         timers=Lease(pool, f"timers:{service.name}"),
         read_models=read_models,
+        service_settings=None if service.settings is None else load(service.settings),
     )
     await runtime.migrate()
     return runtime
