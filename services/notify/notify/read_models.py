@@ -158,6 +158,7 @@ class NotificationRow(msgspec.Struct, frozen=True):
     unknown: int
     failure_code: str
     reference: str
+    correlation_id: UUID
     dealer_id: str
     brand: str
     version: int
@@ -216,6 +217,7 @@ def _(row: NotificationRow | None, e: NotificationRequested, m: Meta) -> Notific
         unknown=0,
         failure_code="",
         reference="",
+        correlation_id=m.correlation_id,
         dealer_id=m.dealer_id,
         brand=m.brand,
         version=m.sequence,

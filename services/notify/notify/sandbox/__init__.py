@@ -3,9 +3,9 @@
 ``python -m notify.sandbox --smtp-port P --sms-port Q --http-port R [--data DIR]``
 """
 
-from forecourt.discovery import Sandbox as SandboxProcess
+from forecourt.discovery import Sandbox
 
-SANDBOX = SandboxProcess(
+SANDBOX = Sandbox(
     name="sandbox",
     module="notify.sandbox",
     ports={"smtp": 2525, "sms": 8026, "http": 8025},
@@ -18,4 +18,3 @@ SANDBOX = SandboxProcess(
     },
     callback="NOTIFY_CALLBACK_URL",
 )
-"""How ``forecourt run`` starts the sandbox, and tells the services where it listens."""

@@ -1,0 +1,6 @@
+"""``python -m notify serve|project|relay|work``."""
+
+from forecourt.cli import main
+from notify.service import service
+
+main(service)
