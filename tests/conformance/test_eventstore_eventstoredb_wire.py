@@ -216,6 +216,22 @@ async def test_closing_the_store_ends_its_subscriptions(server: StandInServer) -
             await waiting
 
 
+async def test_closing_ends_soon_although_the_server_is_gone() -> None:
+    with standin_server() as server:
+        store, stream = await server.open(), new_stream(new_category())
+        batches = store.subscribe()
+        assert (await anext(batches)).caught_up
+        waiting = asyncio.ensure_future(anext(batches))
+        server.kill()
+        append = asyncio.create_task(store.append(stream, new_events(1), expected=0))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            await store.close()
+            ends = await asyncio.gather(append, waiting, return_exceptions=True)
+        assert [type(end) for end in ends] == [StoreUnavailable] * 2
+        server.start()
+
+
 class TestStandInAsTheClientSeesIt:
     """The stand-in's protocol beyond what the adapter uses, through the real client."""
 
