@@ -146,6 +146,10 @@ class CallCommands:
         """Run ``command`` under a context of the function's own making, for ids that are not the call's."""
         return await self._handler.execute(decider, command, context, expected=expected)
 
+    async def version(self, decider: Decider[Any], aggregate_id: UUID) -> int:
+        """The version of an aggregate, 0 where there is none: what a caller's expectation is compared with."""
+        return (await self._handler.load(decider, aggregate_id)).version
+
     async def position(self, decider: Decider[Any], aggregate_id: UUID) -> int:
         """The position of an aggregate's last event, 0 where there is none."""
         return (await self._handler.load(decider, aggregate_id)).position

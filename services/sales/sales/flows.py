@@ -35,16 +35,12 @@ from sales.order.commands import (
 from sales.vehicle import Vehicle, vehicle
 from sales.vehicle.commands import BookTestDriveSlot, HoldForOrder, ReceiveIntoStock
 from sales.vehicle.decisions import require_inspected, require_odometer
-from sales.vehicle.refusals import VehicleIsReserved
 from trade.vin import vehicle_id
 
 ADF_LEADS = UUID("0b6f4a52-61f1-5c3b-9d6c-6d2a6f0c9a11")
 """Namespace of the ids of leads that came as ADF documents."""
 
 MAX_DOCUMENT = 262_144
-
-DEFINITE = (Refused, NotFound, VersionConflict)
-"""Errors after which a command surely did not happen."""
 
 
 class CaptureAdfLead(BaseModel):
@@ -123,23 +119,23 @@ async def schedule_test_drive(c: ScheduleTestDrive, call: Call) -> Outcome:
     state: Opportunity = await _existing(opportunity, c.opportunity_id, call)
     drive_id = c.test_drive_id or call.context.new_id("test-drive")
     wanted = c.model_copy(update={"test_drive_id": drive_id, "ends_at": c.end})
-    if not state.knows(drive_id):
-        require_open(state)
-        check_test_drive_time(c.starts_at, c.end, call.context.now)
-        slot = BookTestDriveSlot(
-            vin=c.vin,
-            test_drive_id=drive_id,
-            opportunity_id=c.opportunity_id,
-            starts_at=c.starts_at,
-            ends_at=c.end,
-        )
-        await call.commands.execute(vehicle, slot, label="slot")
-    try:
+    if state.knows(drive_id):
         return await call.commands.execute(opportunity, wanted, expected=call.expected)
-    except DEFINITE:
-        state = await call.commands.state(opportunity, c.opportunity_id)
-        if not state.knows(drive_id):
-            await _take(policies.free_slot(c.vin, drive_id), call)
+    await _require_expected(opportunity, c.opportunity_id, call)
+    require_open(state)
+    check_test_drive_time(c.starts_at, c.end, call.context.now)
+    slot = BookTestDriveSlot(
+        vin=c.vin,
+        test_drive_id=drive_id,
+        opportunity_id=c.opportunity_id,
+        starts_at=c.starts_at,
+        ends_at=c.end,
+    )
+    await call.commands.execute(vehicle, slot, label="slot")
+    try:
+        return await call.commands.execute(opportunity, wanted)
+    except Refused:
+        await _take(policies.free_slot(c.vin, drive_id), call)
         raise
 
 
@@ -199,19 +195,15 @@ async def allocate_vehicle(c: AllocateVehicle, call: Call) -> Outcome:
     state: Order = await _existing(order, c.order_id, call)
     if state.state != "open" or state.vin is not None:
         return await call.commands.execute(order, c, expected=call.expected)
+    await _require_expected(order, c.order_id, call)
     hold = HoldForOrder(vin=c.vin, order_id=c.order_id, customer_id=state.customer, model=state.model)
     await call.commands.execute(vehicle, hold, label="hold")
-    held: Vehicle = await call.commands.state(vehicle, vehicle_id(c.vin))
-    if held.reservation is None or held.reservation.order_id != c.order_id:
-        # This very command held the car before, and it was let go since.
-        raise VehicleIsReserved(
-            "the car is not held for this order any more; allocate it with a new command id"
-        )
     try:
-        outcome = await call.commands.execute(order, c, expected=call.expected)
-    except DEFINITE:
-        state = await call.commands.state(order, c.order_id)
-        if state.vin != c.vin or state.state == "cancelled":
+        # Refused means for ever, closed or with another car: so nobody gives the car to the order after that.
+        outcome = await call.commands.execute(order, c)
+    except Refused:
+        held: Vehicle = await call.commands.state(vehicle, vehicle_id(c.vin))
+        if held.reservation is not None and held.reservation.order_id == c.order_id:
             await _take(policies.give_up_hold(c.vin, c.order_id, held.reservation.id), call)
         raise
     held = await call.commands.state(vehicle, vehicle_id(c.vin))
@@ -264,9 +256,23 @@ async def _take(step: policies.Step, call: Call) -> Outcome:
 
 async def _existing(decider: Decider[Any], aggregate_id: UUID, call: Call) -> Any:
     """The state of an aggregate that must be there. Raises `NotFound`."""
-    if await call.commands.position(decider, aggregate_id) == 0:
+    if await call.commands.version(decider, aggregate_id) == 0:
         raise NotFound(f"{decider.category}: not found")
     return await call.commands.state(decider, aggregate_id)
+
+
+async def _require_expected(decider: Decider[Any], aggregate_id: UUID, call: Call) -> None:
+    """Raise `VersionConflict` unless the caller has seen the present version.
+
+    Asked before another aggregate is changed, because a conflict afterwards could not be told from a refusal
+    that lasts.
+    """
+    version = await call.commands.version(decider, aggregate_id)
+    if call.expected is not None and call.expected != version:
+        reason = f"the object is at version {version}"
+        raise VersionConflict(
+            f"version: {reason}, expected {call.expected}", fields={"expected-version": reason}
+        )
 
 
 def _later(outcome: Outcome, step: Outcome) -> Outcome:

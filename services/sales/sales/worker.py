@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 from uuid import UUID, uuid5
 
-from forecourt.errors import NotFound, Refused
+from forecourt.errors import InvalidInput, NotFound, Refused
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
 from forecourt.projections.queries import eq, le
@@ -60,9 +60,13 @@ class SalesReactions:
     async def note_test_drive(self, event: Recorded[TestDriveSlotBooked]) -> None:
         """Note the test drive with the opportunity; where that is refused, free the car."""
         e = event.event
+        car: Vehicle = await self._state(vehicle, event.stream_id)
+        if all(slot.id != e.test_drive_id for slot in car.slots):
+            return
         try:
             await self._take(policies.note_test_drive(e))
-        except (Refused, NotFound):
+        except (Refused, NotFound, InvalidInput):
+            # Closed in the meantime, or the time has passed: nobody will drive.
             state: Opportunity = await self._state(opportunity, e.opportunity_id)
             if not state.knows(e.test_drive_id):
                 await self._take(policies.free_slot(e.vin, e.test_drive_id))
