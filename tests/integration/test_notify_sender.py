@@ -1,0 +1,246 @@
+"""Sending on real PostgreSQL and real sockets: once for each reason, whatever goes wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from forecourt.testing.given import an_id
+from notify.notification import RequeueDeadLetter, StartAttempt
+from tests.integration.notify_desk import MAIL, NOON, NUMBER, Desk, every, open_desk
+
+pytestmark = pytest.mark.integration
+
+REGISTERED = {
+    "name": "王小明",
+    "language": "zh",
+    "time_zone": "Asia/Shanghai",
+    "contact_points": [{"kind": "mobile", "value": "+8613800000009"}, {"kind": "email", "value": MAIL}],
+    "consents": [],
+}
+
+
+@pytest.fixture
+async def desk(database_url: str) -> AsyncIterator[Desk]:
+    async with open_desk(database_url) as opened:
+        yield opened
+
+
+async def test_messages_go_out_on_both_channels_and_are_recorded(desk: Desk) -> None:
+    await desk.ask("a")
+    await desk.ask("b", "email")
+    await desk.drain(desk.sender())
+    assert desk.arrived() == ["message a", "message b"]
+    row = await desk.row("a")
+    assert (row.state, row.provider, row.attempts) == ("accepted", "generic", 1)
+    assert row.reference == desk.sandbox.evidence.find(channel="sms")[0].reference
+    assert await desk.events("b") == [
+        "NotificationRequested",
+        "ProviderAttempted(smtp)",
+        "NotificationAccepted(smtp)",
+    ]
+
+
+async def test_two_senders_at_once_send_everything_once(desk: Desk) -> None:
+    labels = [f"m{n:03}" for n in range(60)]
+    for label in labels:
+        await desk.ask(label, "sms" if int(label[1:]) % 2 else "email")
+    await desk.drain(desk.sender(), desk.sender(), desk.sender())
+    assert desk.arrived() == every([f"message {label}" for label in labels])
+    assert sum(message.repeats for message in desk.sandbox.evidence.find()) == 0
+
+
+async def test_two_senders_that_ignore_claims_still_send_once(desk: Desk) -> None:
+    """The claim keeps senders apart for speed; that nothing is sent twice is the aggregate's doing."""
+
+    class NoClaims:
+        async def take(self, ids: list[object]) -> set[object]:
+            return set(ids)
+
+        async def give_back(self, ids: list[object]) -> None: ...
+
+        async def close(self) -> None: ...
+
+    senders = [desk.sender(), desk.sender()]
+    labels = [f"m{n:02}" for n in range(20)]
+    for label in labels:
+        await desk.ask(label, "email")
+    for sender in senders:
+        await sender.claims.close()
+        sender.claims = NoClaims()  # type: ignore[assignment]
+    # A sender without claims takes another's running attempt for one that was left behind: the message is
+    # parked or confirmed, but never on its way twice.
+    await asyncio.gather(*(sender.run(0.2) for sender in senders))
+    arrived = desk.arrived()
+    assert len(arrived) == len(set(arrived))
+
+
+async def test_a_deferred_message_goes_out_in_the_morning(desk: Desk) -> None:
+    morning = NOON + timedelta(hours=20)
+    await desk.ask("a", defer_until=morning, defer_reason="quiet_hours")
+    sender = desk.sender()
+    await desk.drain(sender)
+    assert desk.arrived() == []
+    desk.clock.advance(timedelta(hours=20))
+    await desk.drain(sender)
+    assert desk.arrived() == ["message a"]
+
+
+async def test_a_message_that_became_late_waits_for_the_morning_with_the_reason(desk: Desk) -> None:
+    await desk.ask("contract")
+    await desk.ask("safety", category="safety", consent="safety")
+    desk.clock.advance(timedelta(hours=10))
+    sender = desk.sender()
+    await desk.drain(sender)
+    assert desk.arrived() == ["message safety"]
+    row = await desk.row("contract")
+    assert (row.state, row.why, row.due_at) == ("deferred", "quiet_hours", NOON + timedelta(hours=20))
+    desk.clock.advance(timedelta(hours=10))
+    await desk.drain(sender)
+    assert desk.arrived() == ["message contract", "message safety"]
+
+
+async def test_the_next_provider_takes_over_at_once_when_the_first_is_busy(desk: Desk) -> None:
+    desk.fault("generic", "busy")
+    await desk.ask("a")
+    await desk.drain(desk.sender())
+    assert await desk.events("a") == [
+        "NotificationRequested",
+        "ProviderAttempted(generic)",
+        "ProviderFailed(generic)",
+        "ProviderFailedOver(twilio)",
+        "ProviderAttempted(twilio)",
+        "NotificationAccepted(twilio)",
+    ]
+    assert desk.arrived(provider="twilio") == ["message a"]
+
+
+async def test_when_all_are_busy_it_is_tried_again_and_given_up_at_last(desk: Desk) -> None:
+    desk.fault("generic", "busy")
+    desk.fault("twilio", "busy")
+    await desk.ask("a")
+    sender = desk.sender()
+    for _ in range(4):
+        await desk.drain(sender)
+        desk.clock.advance(timedelta(minutes=5))
+    row = await desk.row("a")
+    assert (row.state, row.why, row.attempts, row.failure_code) == (
+        "dead",
+        "providers_exhausted",
+        8,
+        "http_503",
+    )
+    desk.sandbox.faults.clear()
+    await desk.run(RequeueDeadLetter(notification_id=an_id("a"), note="gateways are up again"))
+    await desk.drain(sender)
+    assert desk.arrived() == ["message a"]
+
+
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("kind", ["error", "timeout", "garbage", "drop"])
+async def test_an_unclear_answer_of_a_gateway_with_keys_leads_to_one_message(
+    desk: Desk, kind: str, taken: bool
+) -> None:
+    desk.fault("generic", kind, taken=taken, times=1)
+    await desk.ask("a")
+    sender = desk.sender()
+    await desk.drain(sender)
+    desk.clock.advance(timedelta(seconds=10))
+    await desk.drain(sender)
+    assert desk.arrived() == ["message a"]
+    assert (await desk.row("a")).state == "accepted"
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_gateway_that_stays_unclear_is_asked_before_another_takes_over(
+    desk: Desk, taken: bool
+) -> None:
+    desk.fault("generic", "timeout", taken=taken)
+    await desk.ask("a")
+    sender = desk.sender()
+    for _ in range(4):
+        await desk.drain(sender)
+        desk.clock.advance(timedelta(minutes=5))
+    await desk.drain(sender)
+    assert desk.arrived(provider="generic") == (["message a"] if taken else [])
+    assert desk.arrived(provider="twilio") == ([] if taken else ["message a"])
+    assert (await desk.row("a")).provider == ("generic" if taken else "twilio")
+
+
+async def test_a_mail_of_unknown_outcome_is_parked_with_the_reason(desk: Desk) -> None:
+    desk.fault("smtp", "drop", taken=True, times=1)
+    await desk.ask("a", "email")
+    sender = desk.sender()
+    await desk.drain(sender)
+    desk.clock.advance(timedelta(hours=1))
+    await desk.drain(sender)
+    row = await desk.row("a")
+    assert (row.state, row.why) == ("dead", "outcome_unknown")
+    assert desk.arrived() == ["message a"]
+
+
+async def test_a_refusal_is_parked_and_goes_out_after_the_address_is_corrected(desk: Desk) -> None:
+    await desk.customer("CustomerRegistered", **REGISTERED)
+    desk.fault("generic", "refuse", to="+8613800000009")
+    await desk.ask("a")
+    sender = desk.sender()
+    await desk.drain(sender)
+    row = await desk.row("a")
+    assert (row.state, row.why, row.failure_code) == ("dead", "refused", "refused_refuse")
+    await desk.customer("ProfileCorrected", field="mobile", value="+8613800000010", reason="typed wrong")
+    await desk.run(RequeueDeadLetter(notification_id=an_id("a"), note="number corrected"))
+    await desk.drain(sender)
+    assert [message.to for message in desk.sandbox.evidence.find()] == ["+8613800000010"]
+
+
+async def test_a_consent_withdrawn_while_the_message_waited_is_respected(desk: Desk) -> None:
+    await desk.customer("CustomerRegistered", **REGISTERED)
+    await desk.ask("service", category="service", consent="service_default")
+    await desk.ask("contract")
+    await desk.customer("ConsentWithdrawn", purpose="service", channel="sms")
+    await desk.drain(desk.sender())
+    assert desk.arrived() == ["message contract"]
+    row = await desk.row("service")
+    assert (row.state, row.why) == ("suppressed", "opted_out")
+
+
+async def test_a_message_that_nobody_could_send_in_time_expires(desk: Desk) -> None:
+    await desk.ask("a")
+    desk.clock.advance(timedelta(hours=48))
+    await desk.drain(desk.sender())
+    assert (await desk.row("a")).state == "expired"
+    assert desk.arrived() == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "provider", "state"), [("sms", "generic", "accepted"), ("email", "smtp", "dead")]
+)
+async def test_an_attempt_that_a_killed_process_left_behind(
+    desk: Desk, channel: str, provider: str, state: str
+) -> None:
+    """With keys it is repeated, without it is parked: in neither case does the customer hear twice."""
+    await desk.ask("a", channel)
+    address = NUMBER if channel == "sms" else MAIL
+    await desk.run(StartAttempt(notification_id=an_id("a"), provider=provider, address=address))
+    sender = desk.sender()
+    await desk.drain(sender)
+    desk.clock.advance(timedelta(seconds=10))
+    await desk.drain(sender)
+    row = await desk.row("a")
+    assert row.state == state
+    assert len(desk.arrived()) == (1 if state == "accepted" else 0)
+
+
+async def test_a_channel_that_hangs_does_not_hold_up_the_other(desk: Desk) -> None:
+    desk.fault("generic", "timeout")
+    for number in range(20):
+        await desk.ask(f"s{number}")
+        await desk.ask(f"e{number}", "email")
+    sender = desk.sender(notify_concurrency=2, notify_timeout_seconds=5.0)
+    running = asyncio.create_task(sender.run(0.2))
+    await asyncio.wait([running], timeout=3.0)
+    assert not running.done()
+    assert len(desk.arrived(channel="email")) > 2
+    desk.sandbox.faults.clear()
+    await running
