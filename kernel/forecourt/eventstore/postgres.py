@@ -49,6 +49,7 @@ RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0)
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -153,7 +154,11 @@ class PostgresEventStore:
         """A store with a connection pool of its own. Raises `StoreUnavailable`."""
         try:
             pool = await asyncpg.create_pool(
-                dsn, min_size=1, max_size=max_connections, server_settings={"jit": "off"}
+                dsn,
+                min_size=1,
+                max_size=max_connections,
+                reset=_leave_as_it_is,
+                server_settings={"jit": "off"},
             )
         except LOST as error:
             raise StoreUnavailable(f"event store: {type(error).__name__}") from error
@@ -393,6 +398,10 @@ class PostgresEventStore:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await news.wait()
+
+
+async def _leave_as_it_is(connection: object) -> None:
+    """In the place of asyncpg's reset, a round trip after every statement: nothing here changes the session."""
 
 
 def _columns(group: list[_Pending]) -> tuple[list[Any], ...]:

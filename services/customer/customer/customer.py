@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import InvalidInput, Refused
@@ -169,15 +169,18 @@ class TypedContactPoint(BaseModel):
     kind: ContactKind
     value: str = Field(min_length=1, max_length=254)
 
+    _normal: str = PrivateAttr(default="")
+
     @model_validator(mode="after")
     def _check(self) -> "TypedContactPoint":
-        normal_value(self.kind, self.value)
+        # Kept, because reading a phone number is the slowest part of registering a customer.
+        self._normal = normal_value(self.kind, self.value)
         return self
 
     @property
     def normal(self) -> str:
         """E.164 number, or normalised address."""
-        return normal_value(self.kind, self.value)
+        return self._normal
 
 
 class RegisterCustomer(Command, creates=True):

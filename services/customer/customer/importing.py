@@ -5,8 +5,8 @@ does nothing twice. A row that repeats a customer (same mobile and same name) is
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, cast
 from uuid import UUID, uuid5
@@ -26,7 +26,7 @@ from customer.customer import (
 )
 from customer.customer_import import CHUNK_ROWS, ReportRows, RowReport, customer_import
 from customer.read_models import customers
-from forecourt.deciders import Command, Context, Outcome
+from forecourt.deciders import Command, Context
 from forecourt.errors import ForecourtError, InvalidInput, Refused, invalid_input
 from forecourt.projections.queries import any_of
 from forecourt.rpc.binding import Call
@@ -119,6 +119,16 @@ def _consents(row: ImportRow) -> tuple[Consent, ...]:
         raise InvalidInput("consents: unknown purpose", fields={"consents": "unknown purpose"}) from error
 
 
+@dataclass(frozen=True)
+class NewCustomer:
+    """A row that is to become a customer."""
+
+    row: int
+    customer_id: UUID
+    good: CustomerOfRow
+    context: Context
+
+
 class Importer:
     """Takes the chunks of one call, in order."""
 
@@ -127,29 +137,32 @@ class Importer:
         self._seen: dict[tuple[str, str], UUID] = {}
         self._ready = False
 
-    async def take(self, chunk: ImportChunk) -> dict[str, Any]:
-        """Import a chunk and answer the report on every row, and the position of the last event."""
+    async def take(self, chunk: ImportChunk) -> Awaitable[dict[str, Any]]:
+        """Check a chunk and tell duplicates from new customers.
+
+        Answers what registers them and gives the report on every row and the position of the last event: it may
+        go on while the next chunk is taken.
+        """
         rows = chunk.rows
         if any(later.row <= row.row for row, later in pairwise(rows)):
             raise InvalidInput("rows: must ascend", fields={"rows": "row numbers must ascend"})
         await self._catch_up(chunk.import_id)
         checked = [self._check(row) for row in rows]
         known = await self._known(good for good in checked if isinstance(good, CustomerOfRow))
-        results = await asyncio.gather(
-            *(
-                self._import(chunk.import_id, row, good, known)
-                for row, good in zip(rows, checked, strict=True)
-            )
-        )
+        decided = [
+            self._decide(chunk.import_id, row, good, known) for row, good in zip(rows, checked, strict=True)
+        ]
+        return self._write(chunk, decided)
+
+    async def _write(self, chunk: ImportChunk, decided: list[RowReport | NewCustomer]) -> dict[str, Any]:
+        results = await asyncio.gather(*map(self._register, decided))
         reports = tuple(report for report, _ in results)
         position = max((position for _, position in results), default=0)
         report = ReportRows(import_id=chunk.import_id, file_name=chunk.file_name, rows=reports)
-        context = self._context(chunk.import_id, f"report:{rows[0].row}:{rows[-1].row}", "")
+        first, last = reports[0].row, reports[-1].row
+        context = self._context(chunk.import_id, f"report:{first}:{last}", "")
         outcome = await self._call.commands.execute_as(context, customer_import, report)
-        return {
-            "rows": [report.model_dump() for report in reports],
-            "position": max(position, outcome.position),
-        }
+        return {"rows": reports, "position": max(position, outcome.position)}
 
     async def _catch_up(self, import_id: UUID) -> None:
         """Before the first chunk, wait until what an earlier run of this import wrote can be seen."""
@@ -173,34 +186,35 @@ class Importer:
         found = await self._call.read_models.all(customers, where=[any_of("mobile", mobiles)], limit=5_000)
         return {(row.mobile or "", row.name): row.customer_id for row in found}
 
-    async def _import(
+    def _decide(
         self,
         import_id: UUID,
         row: ImportRow,
         good: CustomerOfRow | InvalidInput,
         known: dict[tuple[str, str], UUID],
-    ) -> tuple[RowReport, int]:
+    ) -> RowReport | NewCustomer:
         if isinstance(good, InvalidInput):
-            return _refused(row, good), 0
+            return _refused(row.row, good)
         context = self._context(import_id, f"row:{row.row}", row.dealer_id)
         customer_id = uuid5(context.command_id, "customer")
-        same = (good.mobile.normal if good.mobile else "", good.name)
-        other = known.get(same) or self._seen.setdefault(same, customer_id) if same[0] else customer_id
+        other = customer_id
+        if good.mobile is not None:
+            same = (good.mobile.normal, good.name)
+            other = known.get(same) or self._seen.setdefault(same, customer_id)
         if other != customer_id:
             reason = "the same name and mobile number are there already"
-            duplicate = RowReport(
+            return RowReport(
                 row=row.row, outcome="duplicate", customer_id=other, field="mobile", reason=reason
             )
-            return duplicate, 0
-        try:
-            outcome = await self._register(customer_id, good, context)
-        except (InvalidInput, Refused) as error:
-            return _refused(row, error), 0
-        return RowReport(row=row.row, outcome="created", customer_id=customer_id), outcome.position
+        return NewCustomer(row.row, customer_id, good, context)
 
-    async def _register(self, customer_id: UUID, good: CustomerOfRow, context: Context) -> Outcome:
+    async def _register(self, decided: RowReport | NewCustomer) -> tuple[RowReport, int]:
+        """Register a new customer; the report on the row, and the position of the last event."""
+        if isinstance(decided, RowReport):
+            return decided, 0
+        good, context = decided.good, decided.context
         command: Command = RegisterCustomer.model_construct(
-            customer_id=customer_id,
+            customer_id=decided.customer_id,
             kind=good.kind,
             name=good.name,
             language=good.language,
@@ -209,11 +223,17 @@ class Importer:
             contact_points=tuple(point for point in (good.mobile, good.email) if point),
             consents=good.consents,
         )
-        outcome = await self._call.commands.execute_as(context, customer, command)
-        if good.vin:
-            owns = RecordVehicleOwnership(customer_id=customer_id, vin=good.vin, since=context.now.date())
-            outcome = await self._call.commands.execute_as(context.derived("owns"), customer, owns)
-        return outcome
+        try:
+            outcome = await self._call.commands.execute_as(context, customer, command)
+            if good.vin:
+                since = context.now.date()
+                owns = RecordVehicleOwnership(customer_id=decided.customer_id, vin=good.vin, since=since)
+                outcome = await self._call.commands.execute_as(context.derived("owns"), customer, owns)
+        except (InvalidInput, Refused) as error:
+            return _refused(decided.row, error), 0
+        return RowReport(
+            row=decided.row, outcome="created", customer_id=decided.customer_id
+        ), outcome.position
 
     def _context(self, import_id: UUID, label: str, dealer_id: str) -> Context:
         context = self._call.context
@@ -225,14 +245,27 @@ class Importer:
         )
 
 
-def _refused(row: ImportRow, error: ForecourtError) -> RowReport:
+def _refused(row: int, error: ForecourtError) -> RowReport:
     field, reason = next(iter(error.fields.items()), ("row", error.message))
     reason = reason.removeprefix("Value error, ")
-    return RowReport(row=row.row, outcome="refused", field=field, reason=reason[:200])
+    return RowReport(row=row, outcome="refused", field=field, reason=reason[:200])
 
 
 async def import_customers(chunks: AsyncIterator[ImportChunk], call: Call) -> AsyncIterator[dict[str, Any]]:
-    """Import chunk after chunk, answering each with its report."""
+    """Import chunk after chunk, answering each with its report.
+
+    While one chunk is written the next one is checked; the reports keep the order.
+    """
     importer = Importer(call)
-    async for chunk in chunks:
-        yield await importer.take(chunk)
+    writing: asyncio.Task[dict[str, Any]] | None = None
+    try:
+        async for chunk in chunks:
+            upcoming = asyncio.ensure_future(await importer.take(chunk))
+            if writing is not None:
+                yield await writing
+            writing = upcoming
+        if writing is not None:
+            yield await writing
+    finally:
+        if writing is not None:
+            writing.cancel()

@@ -1,0 +1,52 @@
+"""Commands over gRPC: against an empty echo, and the streaming import against one call each."""
+
+from bench.harness import Bench, address, output_of, process
+from forecourt.config import Settings, load_from
+
+
+async def run(bench: Bench) -> None:
+    """``command_vs_echo`` and ``import_vs_command``."""
+    url = await bench.fresh_database()
+    grpc, http, echo, echo_http = address(), address(), address(), address()
+    env = {
+        "DATABASE_URL": url,
+        "GRPC_LISTEN": grpc,
+        "HTTP_LISTEN": http,
+        "FORECOURT_DATA": str(bench.data),
+        "AMQP_URI": bench.amqp_uri,
+    }
+    tokens = load_from(Settings, env).tokens()
+    token = tokens.issue("bench", roles=["salesperson"], dealers=["D001"], brands=["hongtong"])
+    load_env = {"BENCH_TOKEN": token}
+    calls = bench.count(8_000)
+    first = 0
+
+    async def rate(kind: str, target: str) -> float:
+        nonlocal first
+        first += 1_000_000
+        return float(await output_of("bench.load", kind, target, str(calls), str(first), env=load_env))
+
+    await output_of("forecourt.cli", "migrate", "customer", env=env)
+    async with (
+        process("bench.echo_server", echo, echo_http, health=f"http://{echo_http}/healthz"),
+        process(
+            "forecourt.cli",
+            "serve",
+            "customer",
+            env=env,
+            health=f"http://{http}/healthz",
+            log=bench.data / "serve.log",
+        ),
+    ):
+        await bench.ratio("command_vs_echo", lambda: rate("register", grpc), lambda: rate("echo", echo))
+        async with process(
+            "forecourt.cli",
+            "project",
+            "customer",
+            env=env | {"HTTP_LISTEN": address()},
+            health=f"http://{http}/healthz",
+            log=bench.data / "project.log",
+        ):
+            await bench.ratio(
+                "import_vs_command", lambda: rate("import", grpc), lambda: rate("register", grpc)
+            )
