@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 INTERVAL_SECONDS = 0.02
 
 
-def poll(probe: Callable[[], T], timeout: float = 10.0, *, what: str = "") -> T:
+def poll(probe: Callable[[], T | None], timeout: float = 10.0, *, what: str = "") -> T:
     """Call ``probe`` until what it answers is true, and answer that. ``timeout`` in seconds.
 
     Raises `TimeoutError` with ``what`` was waited for and the last answer. An exception of the probe's is passed on.
@@ -23,7 +23,19 @@ def poll(probe: Callable[[], T], timeout: float = 10.0, *, what: str = "") -> T:
     return answer
 
 
-async def poll_async(probe: Callable[[], T | Awaitable[T]], timeout: float = 10.0, *, what: str = "") -> T:
+@overload
+async def poll_async(
+    probe: Callable[[], Awaitable[T | None]], timeout: float = 10.0, *, what: str = ""
+) -> T: ...
+
+
+@overload
+async def poll_async(probe: Callable[[], T | None], timeout: float = 10.0, *, what: str = "") -> T: ...
+
+
+async def poll_async(
+    probe: Callable[[], Awaitable[T | None] | T | None], timeout: float = 10.0, *, what: str = ""
+) -> T:
     """As `poll`, for probes that may be coroutine functions, without blocking the loop."""
     deadline = time.monotonic() + timeout
     while True:
