@@ -16,7 +16,8 @@ from kurrentdbclient import NewEvent as ProposedEvent
 from kurrentdbclient.exceptions import NotFoundError, StreamIsDeletedError, WrongCurrentVersionError
 
 from forecourt.eventstore import open_store
-from forecourt.eventstore.eventstoredb import EventStoreDBStore, ForeignEvent
+from forecourt.eventstore.eventstoredb import EventStoreDBStore
+from forecourt.eventstore.eventstoredb_records import ForeignEvent
 from forecourt.eventstore.port import EventStore, InvalidAppend, StoreUnavailable, WrongExpectedVersion
 from forecourt.testing.eventstore_cases_subscribe import PATIENCE, following
 from forecourt.testing.eventstore_samples import (
@@ -62,9 +63,10 @@ async def test_a_repeat_is_recognised_even_where_the_server_does_not_recognise_i
         await store.close()
 
 
+@pytest.mark.parametrize("lost", ["1", "4", "7"])
 @pytest.mark.parametrize("options", [(), ("--no-deduplication",)])
-async def test_an_append_whose_answer_was_lost_is_stored_once(options: tuple[str, ...]) -> None:
-    with standin_server("--lose-replies", "2", *options) as server:
+async def test_an_append_whose_answer_was_lost_is_stored_once(options: tuple[str, ...], lost: str) -> None:
+    with standin_server("--lose-replies", lost, *options) as server:
         store, stream = await server.open(), new_stream(new_category())
         result = await store.append(stream, new_events(2), expected=0)
         assert result.sequence == 2

@@ -20,12 +20,9 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
-from uuid import UUID
 
 import grpc
-import msgspec
 from kurrentdbclient import AsyncKurrentDBClient, RecordedEvent, StreamState
 from kurrentdbclient import NewEvent as ProposedEvent
 from kurrentdbclient.common import AsyncRecordedEventIterator
@@ -37,7 +34,7 @@ from kurrentdbclient.exceptions import (
     WrongCurrentVersionError,
 )
 
-from forecourt.errors import ForecourtError
+from forecourt.eventstore.eventstoredb_records import proposed, stored
 from forecourt.eventstore.port import (
     PAGE,
     AppendResult,
@@ -63,6 +60,9 @@ MAX_PAGE_BYTES = 16_000_000
 SILENCE = 60.0
 """Seconds without any message after which a subscription is renewed, for it may have stalled in silence."""
 
+RETRY_DELAYS = (0.2, 0.5, 1.0)
+"""Seconds between the tries of an append that met no answer; ids make repeating it safe."""
+
 _FIRST_DELAY, _LAST_DELAY = 0.1, 5.0
 _WINDOW = 500
 _ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -72,32 +72,11 @@ _ANY_CATEGORY = "[A-Za-z][A-Za-z0-9_]*"
 _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
 )
 _KEEP_ALIVE = {"KeepAliveInterval": "10000", "KeepAliveTimeout": "10000"}
 
 log = logging.getLogger(__name__)
-
-
-class ForeignEvent(ForecourtError):
-    """An event in one of our streams was not written by this adapter and cannot be read."""
-
-
-class _Envelope(msgspec.Struct, omit_defaults=True):
-    """The metadata of an event in the server. ``metadata`` is kept as the very text that was given."""
-
-    version: int
-    time: datetime
-    correlation_id: UUID = msgspec.field(name="$correlationId")
-    causation_id: UUID | None = msgspec.field(name="$causationId", default=None)
-    dealer_id: str = ""
-    brand: str = ""
-    actor_id: str = ""
-    metadata: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
-
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Envelope).decode
 
 
 class EventStoreDBStore:
@@ -129,19 +108,35 @@ class EventStoreDBStore:
     async def append(self, stream: str, events: Sequence[NewEvent], *, expected: int) -> AppendResult:
         """See the port. The server limits what one append holds in all (1 MiB unless configured)."""
         check_append(stream, events, expected)
-        proposed = [_proposed(index, event) for index, event in enumerate(events)]
+        new = [proposed(index, event) for index, event in enumerate(events)]
         with self._counted():
             async with self._slots:
+                return await self._append_patiently(stream, events, new, expected)
+
+    async def _append_patiently(
+        self, stream: str, events: Sequence[NewEvent], new: list[ProposedEvent], expected: int
+    ) -> AppendResult:
+        """Sit out a short absence of the server, such as the election of another leader."""
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        for delay in RETRY_DELAYS:
+            try:
                 with _translated():
-                    return await self._append(stream, events, proposed, expected)
+                    return await self._append(stream, events, new, expected)
+            except StoreUnavailable:
+                if self._closed or clock() - started > CALL_TIMEOUT:
+                    raise
+            await asyncio.sleep(delay)
+        with _translated():
+            return await self._append(stream, events, new, expected)
 
     async def _append(
-        self, stream: str, events: Sequence[NewEvent], proposed: list[ProposedEvent], expected: int
+        self, stream: str, events: Sequence[NewEvent], new: list[ProposedEvent], expected: int
     ) -> AppendResult:
         try:
             position = await self._client.append_to_stream(
                 stream,
-                events=proposed,
+                events=new,
                 current_version=expected - 1 if expected else StreamState.NO_STREAM,
                 timeout=CALL_TIMEOUT,
             )
@@ -163,16 +158,16 @@ class EventStoreDBStore:
         self, stream: str, events: Sequence[NewEvent], expected: int
     ) -> AppendResult | None:
         """Where the events stand, if exactly they follow ``expected`` in the stream."""
-        stored: list[RecordedEvent] = []
+        present: list[RecordedEvent] = []
         with suppress(NotFoundError):
             response = await self._client.read_stream(
                 stream, stream_position=expected, limit=len(events), timeout=CALL_TIMEOUT
             )
             async with _stopping(response):
-                stored = [event async for event in response]
-        if [event.id for event in stored] != [event.id for event in events]:
+                present = [event async for event in response]
+        if [event.id for event in present] != [event.id for event in events]:
             return None
-        return AppendResult(stored[-1].stream_position + 1, stored[-1].commit_position)
+        return AppendResult(present[-1].stream_position + 1, present[-1].commit_position)
 
     async def _actual(self, stream: str, error: WrongCurrentVersionError) -> int:
         actual = error.actual_version
@@ -258,7 +253,7 @@ class EventStoreDBStore:
             async with _stopping(subscription), Arrivals(subscription, _unavailable) as arrivals:
                 handed_out = batches(
                     arrivals,
-                    _stored,
+                    stored,
                     position=position,
                     end=end,
                     page=page,
@@ -383,7 +378,7 @@ async def _pages(
         async for recorded in response:
             if recorded.commit_position <= after:
                 continue
-            events.append(_stored(recorded))
+            events.append(stored(recorded))
             size += len(recorded.data)
             if len(events) >= page or size >= MAX_PAGE_BYTES:
                 yield events
@@ -396,47 +391,3 @@ def _stream_pattern(categories: Collection[str] | None) -> str:
     """A regular expression for whole stream names; the client adds the anchors."""
     names = _ANY_CATEGORY if categories is None else "|".join(re.escape(name) for name in sorted(categories))
     return f"(?:{names})-{_ID}"
-
-
-def _proposed(index: int, event: NewEvent) -> ProposedEvent:
-    try:
-        msgspec.json.decode(event.metadata, type=dict)
-    except msgspec.DecodeError:
-        field, reason = f"events[{index}].metadata", "must be a JSON object"
-        raise InvalidAppend(f"{field}: {reason}", fields={field: reason}) from None
-    envelope = _Envelope(
-        version=event.version,
-        time=event.time.astimezone(UTC),
-        correlation_id=event.correlation_id,
-        causation_id=event.causation_id,
-        dealer_id=event.dealer_id,
-        brand=event.brand,
-        actor_id=event.actor_id,
-        metadata=msgspec.Raw(event.metadata.encode()),
-    )
-    return ProposedEvent(type=event.type, data=event.data.encode(), metadata=_encode(envelope), id=event.id)
-
-
-def _stored(event: RecordedEvent) -> StoredEvent:
-    try:
-        envelope = _decode(event.metadata)
-    except msgspec.DecodeError as error:
-        raise ForeignEvent(
-            f"{event.stream_name} at {event.stream_position}: not one of our events: {error}"
-        ) from None
-    return StoredEvent(
-        position=event.commit_position,
-        stream=event.stream_name,
-        sequence=event.stream_position + 1,
-        id=event.id,
-        type=event.type,
-        version=envelope.version,
-        time=envelope.time,
-        data=event.data.decode(),
-        correlation_id=envelope.correlation_id,
-        causation_id=envelope.causation_id,
-        dealer_id=envelope.dealer_id,
-        brand=envelope.brand,
-        actor_id=envelope.actor_id,
-        metadata=bytes(envelope.metadata).decode(),
-    )
