@@ -242,7 +242,7 @@ async def running(*runners: ProjectionRunner) -> AsyncIterator[None]:
         await asyncio.wait_for(asyncio.gather(*tasks), 20)
 
 
-def some_history(bank: Bank, accounts: Sequence[int]) -> list[tuple[UUID, list[Event]]]:
+def some_history(accounts: Sequence[int]) -> list[tuple[UUID, list[Event]]]:
     """A few events for each account."""
     found: list[tuple[UUID, list[Event]]] = []
     for number in accounts:

@@ -5,6 +5,7 @@ it has written anything.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -30,10 +31,19 @@ class CheckpointMoved(Exception):
         self.answer = answer
 
 
-async def move(
-    connection: Any, schema: str, ids: Sequence[int], expected: Sequence[int], position: int, news: str
-) -> Moved:
-    """Move the checkpoints ``ids`` from ``expected`` to ``position``, all or none, and announce ``news``.
+@dataclass(frozen=True)
+class Standing:
+    """Where a checkpoint is believed to stand, and the table that it is about."""
+
+    id: int
+    relation: str
+    position: int
+
+
+async def move(connection: Any, schema: str, standing: Sequence[Standing], position: int, news: str) -> Moved:
+    """Move checkpoints from where they are ``standing`` to ``position``, all or none, and announce ``news``.
+
+    The table's name is compared as well: a switch gives it to another table, with another checkpoint.
 
     Must run in a transaction, which the caller rolls back unless the answer is OK, and before anything else
     is written in it: a switch takes the registry's row first and the table after it, and so must everybody.
@@ -42,22 +52,26 @@ async def move(
         f"""
         WITH moved AS (
             UPDATE "{schema}".projection AS p SET position = $3, updated_at = now()
-            FROM unnest($1::bigint[], $2::bigint[]) AS u(id, expected)
-            WHERE p.id = u.id AND p.position = u.expected RETURNING 1)
+            FROM unnest($1::bigint[], $2::bigint[], $6::text[]) AS u(id, expected, relation)
+            WHERE p.id = u.id AND p.position = u.expected AND p.relation = u.relation RETURNING 1)
         SELECT (SELECT count(*) FROM moved) AS moved, pg_notify($4, $5)
         """,
-        ids,
-        expected,
+        [each.id for each in standing],
+        [each.position for each in standing],
         position,
         channel(schema),
         news,
+        [each.relation for each in standing],
     )
     # Announced with the same statement: what does not commit is not announced either.
-    if row["moved"] != len(ids):
+    if row["moved"] != len(standing):
         found = await connection.fetch(
-            f'SELECT position FROM "{schema}".projection WHERE id = ANY($1::bigint[])', ids
+            f'SELECT p.position FROM "{schema}".projection AS p'
+            " JOIN unnest($1::bigint[], $2::text[]) AS u(id, relation) USING (id, relation)",
+            [each.id for each in standing],
+            [each.relation for each in standing],
         )
-        return classify([row["position"] for row in found], len(ids), position)
+        return classify([each["position"] for each in found], len(standing), position)
     return Moved.OK
 
 

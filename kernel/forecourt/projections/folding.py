@@ -7,13 +7,15 @@ aggregate holds, and other streams go on.
 """
 
 import traceback
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import asyncpg
+from asyncpg.pgproto.pgproto import UUID  # is a uuid.UUID, made and hashed ten times as fast
 
-from forecourt.events import AnyEvent, Recorded
+from forecourt.events import AnyEvent, Meta, Recorded
 from forecourt.eventstore.port import StoredEvent
 from forecourt.projections.projection import Handler, Key, Projection
 from forecourt.projections.tables import Registered, Table, canonical_relation
@@ -49,20 +51,10 @@ class RowCache:
         if len(self._young) >= self._size:
             self._old, self._young = self._young, {}
 
-    def pick(self, keys: Iterable[Key]) -> tuple[dict[Key, Row], list[Key]]:
-        """The rows that are here, and the keys of those that have to be loaded."""
-        young, old = self._young, self._old
-        here: dict[Key, Row] = {}
-        missing: list[Key] = []
-        for key in keys:
-            row = young.get(key, _MISSING)
-            if row is _MISSING:
-                row = old.get(key, _MISSING)
-            if row is _MISSING:
-                missing.append(key)
-            else:
-                here[key] = row
-        return here, missing
+    def get(self, key: Key, default: Any) -> Row:
+        """The row with this key, or ``default`` where it is not known."""
+        row = self._young.get(key, _MISSING)
+        return self._old.get(key, default) if row is _MISSING else row
 
     def put(self, rows: Mapping[Key, Row]) -> None:
         """Keep rows."""
@@ -93,7 +85,22 @@ class Changes:
     events: int
 
 
-Step = tuple[Recorded[AnyEvent], Sequence[tuple[Handler, Key]]] | PutAside
+Touch = tuple[Callable[[Any, Any, Meta], Any], Key]
+"""A handler's function, and the key of the row that it is applied to."""
+
+Step = tuple[Recorded[AnyEvent], Sequence[Touch]] | PutAside
+
+
+@dataclass
+class Plan:
+    """What a batch does to one read model: its steps in order, and the rows that they touch.
+
+    ``before`` has every key that is touched, ``missing`` those of them whose rows have to be loaded first.
+    """
+
+    steps: list[Step]
+    before: dict[Key, Row]
+    missing: list[Key]
 
 
 @dataclass(eq=False)
@@ -124,31 +131,51 @@ class Target:
         self.cache.clear()
         self.folded = self.position
 
-    def plan(self, items: Iterable[Item]) -> list[Step]:
-        """The steps that a batch takes here, in order: events with the keys of the rows they touch."""
+    def plan(self, items: Iterable[Item]) -> Plan:
+        """The steps that a batch takes here, with the rows that are at hand."""
         steps: list[Step] = []
-        handlers_of, after = self.handlers.get, self.folded
+        before: dict[Key, Row] = {}
+        missing: list[Key] = []
+        handlers_of, cached, after = self._folds.get, self.cache.get, self.folded
         for item in items:
             if isinstance(item, UndecodableEvent):
                 if item.event.type in self.types and item.event.position > after:
                     steps.append(PutAside(item.event, f"undecodable: {item.reason}"))
                 continue
-            handlers = handlers_of(type(item.event))
-            if handlers is None or item.meta.position <= after:
+            handlers, meta = handlers_of(type(item.event)), item.meta
+            if handlers is None or meta.position <= after:
                 continue
-            try:
-                if len(handlers) == 1 and handlers[0].key is None:
-                    steps.append((item, ((handlers[0], (item.meta.stream_id,)),)))
-                else:
-                    steps.append((item, self._touches(handlers, item)))
-            except Exception as error:  # noqa: BLE001
-                # Whatever a handler's key function raises is this event's fault and nobody else's.
-                steps.append(PutAside(item.meta, _reason(error)))
-        return steps
+            touches: Sequence[Touch]
+            if isinstance(handlers, list):
+                try:
+                    touches = self._touches(handlers, item)
+                except Exception as error:  # noqa: BLE001
+                    # Whatever a key function raises is this event's fault and nobody else's.
+                    steps.append(PutAside(meta, _reason(error)))
+                    continue
+            else:
+                touches = ((handlers, (UUID(meta.stream[-36:]),)),)
+            steps.append((item, touches))
+            for _, key in touches:
+                if key not in before:
+                    row = cached(key, _MISSING)
+                    if row is _MISSING:
+                        missing.append(key)
+                        row = None
+                    before[key] = row
+        return Plan(steps, before, missing)
 
-    def _touches(self, handlers: Sequence[Handler], item: Recorded[AnyEvent]) -> list[tuple[Handler, Key]]:
+    @cached_property
+    def _folds(self) -> dict[type[AnyEvent], Any]:
+        """The handlers by event: a bare function where there is one, on the row of the event's own aggregate."""
+        return {
+            cls: handlers[0].fold if len(handlers) == 1 and handlers[0].key is None else handlers
+            for cls, handlers in self.handlers.items()
+        }
+
+    def _touches(self, handlers: Sequence[Handler], item: Recorded[AnyEvent]) -> list[Touch]:
         width = len(self.projection.key)
-        touches = [(handler, key) for handler in handlers for key in self.projection.keys(handler, item)]
+        touches = [(handler.fold, key) for handler in handlers for key in self.projection.keys(handler, item)]
         for _, key in touches:
             if len(key) != width or None in key:
                 raise ValueError("the key function did not answer a value for every key column")
@@ -156,42 +183,55 @@ class Target:
         return touches
 
     def fold(
-        self, steps: Sequence[Step], before: Mapping[Key, Row], barred: Collection[str]
-    ) -> tuple[dict[Key, Row], list[PutAside]]:
-        """Apply steps to the rows ``before``; events of ``barred`` streams are put aside."""
-        rows = dict(before)
-        put_aside: list[PutAside] = []
-        barred = set(barred)
-        key_of, row_type, refused = self.projection.key_of, self.projection.row, self.refused
+        self, steps: Sequence[Step], rows: dict[Key, Row], barred: set[str], put_aside: list[PutAside]
+    ) -> None:
+        """Apply steps to ``rows`` in place; events of ``barred`` streams are put aside."""
+        refused = self.refused
         for step in steps:
             if isinstance(step, PutAside):
                 barred.add(step.event.stream)
                 put_aside.append(step)
                 continue
             item, touches = step
-            event, meta = item.event, item.meta
-            if barred and meta.stream in barred:
-                put_aside.append(PutAside(meta, "follows an event of its stream that was put aside"))
-                continue
-            if refused and meta.position in refused:
-                barred.add(meta.stream)
-                put_aside.append(PutAside(meta, refused[meta.position]))
-                continue
-            staged = rows if len(touches) == 1 else dict[Key, Row]()
+            if barred or refused:
+                reason = self._objection(item.meta, barred)
+                if reason is not None:
+                    barred.add(item.meta.stream)
+                    put_aside.append(PutAside(item.meta, reason))
+                    continue
             try:
-                for handler, key in touches:
-                    row = handler.fold(staged[key] if key in staged else rows[key], event, meta)
-                    if row is not None and (type(row) is not row_type or key_of(row) != key):
-                        raise ValueError("the handler answered a row with another key, or no row at all")
-                    staged[key] = row
+                self._apply(item, touches, rows)
             except Exception as error:  # noqa: BLE001
                 # A handler is pure code of a service: its error must not stop the other streams.
-                barred.add(meta.stream)
-                put_aside.append(PutAside(meta, _reason(error)))
-                continue
-            if staged is not rows:
-                rows.update(staged)
-        return rows, put_aside
+                barred.add(item.meta.stream)
+                put_aside.append(PutAside(item.meta, _reason(error)))
+
+    def _objection(self, meta: StoredEvent, barred: Collection[str]) -> str | None:
+        """Why an event cannot be taken in, known beforehand."""
+        if meta.stream in barred:
+            return "follows an event of its stream that was put aside"
+        return self.refused.get(meta.position)
+
+    def _apply(self, item: Recorded[AnyEvent], touches: Sequence[Touch], rows: dict[Key, Row]) -> None:
+        """Apply one event to all rows it touches, or to none."""
+        event, meta = item.event, item.meta
+        # A single row cannot be half done, so it needs no stage.
+        staged = rows if len(touches) == 1 else dict[Key, Row]()
+        for fold, key in touches:
+            row = fold(staged[key] if key in staged else rows[key], event, meta)
+            if row is not None and (type(row) is not self._row or self._key_of(row) != key):
+                raise ValueError("the handler answered a row with another key, or no row at all")
+            staged[key] = row
+        if staged is not rows:
+            rows.update(staged)
+
+    @cached_property
+    def _row(self) -> type[Any]:
+        return self.projection.row
+
+    @cached_property
+    def _key_of(self) -> Callable[[Any], Key]:
+        return self.projection.key_of
 
     def changes(
         self, before: Mapping[Key, Row], after: Mapping[Key, Row], put_aside: list[PutAside], events: int

@@ -105,7 +105,11 @@ class Follower:
     async def _decode(self, events: Sequence[StoredEvent]) -> list[Item]:
         handled = [event for event in events if event.type in self._types]
         try:
-            return list(await self._codec.decode(handled))
+            found: list[Item] = []
+            for start in range(0, len(handled), 1000):
+                found += await self._codec.decode(handled[start : start + 1000])
+                await asyncio.sleep(0)
+            return found
         except UndecodableEvent:
             return [await self._decode_one(event) for event in handled]
 
@@ -127,28 +131,22 @@ class Follower:
         return prepared
 
     async def _fold(self, target: Target, items: Sequence[Item], connection: Any) -> Changes | None:
-        steps = target.plan(items)
-        if not steps:
-            return None
         target.cache.turn()
-        keys = dict.fromkeys(key for step in steps if isinstance(step, tuple) for _, key in step[1])
-        before, missing = target.cache.pick(keys)
-        barred = await self._barred(target, steps, connection) if target.has_quarantine else set[str]()
-        if missing:
-            before.update(dict.fromkeys(missing))
-            before.update(await self._load(target, missing, connection))
-        rows = before
+        plan = target.plan(items)
+        if not plan.steps:
+            return None
+        barred = await self._barred(target, plan.steps) if target.has_quarantine else set[str]()
+        if plan.missing:
+            plan.before.update(await self._load(target, plan.missing, connection))
+        rows = dict(plan.before)
         put_aside: list[PutAside] = []
-        for start in range(0, len(steps), SLICE):
-            rows, aside = target.fold(
-                steps[start : start + SLICE], rows, barred | {each.event.stream for each in put_aside}
-            )
-            put_aside += aside
+        for start in range(0, len(plan.steps), SLICE):
+            target.fold(plan.steps[start : start + SLICE], rows, barred, put_aside)
             if self._writing is not None:
                 await asyncio.sleep(0)
         target.has_quarantine = target.has_quarantine or bool(put_aside)
         target.cache.put(rows)
-        return target.changes(before, rows, put_aside, len(steps))
+        return target.changes(plan.before, rows, put_aside, len(plan.steps))
 
     async def _load(self, target: Target, keys: Sequence[Key], connection: Any) -> dict[Key, Any]:
         table = target.table
@@ -161,7 +159,7 @@ class Follower:
         rows = [table.make_row(record) for record in records]
         return {target.projection.key_of(row): row for row in rows}
 
-    async def _barred(self, target: Target, steps: Sequence[Step], connection: Any) -> set[str]:
+    async def _barred(self, target: Target, steps: Sequence[Step]) -> set[str]:
         """The streams of these steps that have events in quarantine."""
         if self._writing is not None:
             # The write under way may be adding to it.
@@ -183,8 +181,7 @@ class Follower:
             answer = await checkpoint.move(
                 connection,
                 self._schema,
-                [target.id for target in targets],
-                [target.position for target in targets],
+                [checkpoint.Standing(t.id, t.table.relation, t.position) for t in targets],
                 batch.position,
                 news(batch.position, targets),
             )

@@ -20,6 +20,7 @@ A change of table or handlers is a new ``version``: it is built beside the old o
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -87,6 +88,7 @@ class Projection(Generic[R]):
         self.dealer = dealer or ("dealer_id" if "dealer_id" in fields else None)
         self.brand = brand or ("brand" if "brand" in fields else None)
         self.handlers: dict[type[AnyEvent], list[Handler]] = {}
+        self._key_values: Any = _getter(self.key)
         missing = set(self.key) - fields
         if missing:
             raise ValueError(
@@ -114,7 +116,8 @@ class Projection(Generic[R]):
 
     def key_of(self, row: R) -> Key:
         """The key values of a row."""
-        return tuple(getattr(row, column) for column in self.key)
+        values: Key = self._key_values(row)
+        return values
 
     def keys(self, handler: Handler, recorded: Recorded[AnyEvent]) -> list[Key]:
         """The keys of the rows that an event touches through a handler."""
@@ -142,6 +145,12 @@ class Projection(Generic[R]):
             for handler in self.handlers.get(type(recorded.event), ())
             for key in self.keys(handler, recorded)
         }
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], Key]:
+    """A fast function from a row to the values of these fields."""
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda row: (get(row),)
 
 
 def row_id(meta: Meta) -> UUID:

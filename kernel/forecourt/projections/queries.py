@@ -337,6 +337,8 @@ def _translated() -> Iterator[None]:
     except (
         asyncpg.PostgresConnectionError,
         asyncpg.InterfaceError,
+        # What asyncpg makes of a connection that the server has ended while it was idle.
+        asyncpg.InternalClientError,
         asyncpg.OperatorInterventionError,
         asyncpg.TooManyConnectionsError,
         TimeoutError,

@@ -24,6 +24,7 @@ from forecourt.codec import Codec
 from forecourt.errors import Refused
 from forecourt.eventstore.port import Batch, EventStore
 from forecourt.projections import tables
+from forecourt.projections.collecting import collecting_rarely
 from forecourt.projections.folding import Changes, Target, load_target
 from forecourt.projections.follower import Follower
 from forecourt.projections.projection import Key, Projection
@@ -31,6 +32,10 @@ from forecourt.projections.tables import Registered, Table
 
 Progress = Callable[[int, int], None]
 """Told how many positions are done, and how many there are."""
+
+INDEX_FIRST = 500_000
+"""Positions up to which secondary indexes are made before the rows: they stay in memory and are kept up by the
+database while this process folds. Beyond it, sorting at the end is cheaper than random inserts."""
 
 SAMPLE = 20
 """Differing keys that a comparison names at most."""
@@ -72,7 +77,10 @@ class Built:
 
 
 class Rebuild:
-    """Rebuilds one projection of a service."""
+    """Rebuilds one projection of a service.
+
+    The pool must have four connections to spare, besides those of the store.
+    """
 
     def __init__(
         self, schema: str, projection: Projection[Any], store: EventStore, codec: Codec, pool: Any
@@ -95,23 +103,28 @@ class Rebuild:
         """Fold all events into a table of its own, then create its indexes. Raises `RebuildUnderWay`."""
         async with self._alone():
             entry = await self._start()
-            await self._catch_up(entry, progress)
-            async with self._pool.acquire() as connection:
-                table = Table(self.schema, self.projection, entry.relation)
-                await tables.create_indexes(connection, table)
-                await connection.execute(f"ANALYZE {table.full_name}")
+            if await self._store.head() - entry.position <= INDEX_FIRST:
+                await self._create_indexes(entry)
+            with collecting_rarely():
+                await self._catch_up(entry, progress)
+            await self._create_indexes(entry)
+
+    async def _create_indexes(self, entry: Registered) -> None:
+        table = Table(self.schema, self.projection, entry.relation)
+        async with self._pool.acquire() as connection:
+            await tables.create_indexes(connection, table)
 
     async def diff(self) -> Difference | None:
         """Compare the build with the read model in use, at the same position.
 
         None where nothing is in use, or the two have different keys. Raises `NothingBuilt`.
         """
-        async with self._alone(), self._pool.acquire() as reader:
+        async with self._alone() as connection, self._pool.acquire() as reader:
             built, active = await self._both()
             if active is None:
                 return None
             async with reader.transaction(isolation="repeatable_read", readonly=True):
-                async with self._standing_still(active) as (_, position):
+                async with self._standing_still(connection, active) as position:
                     await self._catch_up(built, None, until=position)
                     # The first query takes the snapshot; after it the read model in use may go on.
                     await reader.fetchval(f'SELECT count(*) FROM "{self.schema}".projection')
@@ -119,10 +132,10 @@ class Rebuild:
 
     async def switch(self) -> Built:
         """Put the build in the place of what is in use, in one transaction. Raises `NothingBuilt`."""
-        async with self._alone():
+        async with self._alone() as connection:
             built, active = await self._both()
             await self._catch_up(built, None)
-            async with self._standing_still(active) as (connection, _):
+            async with self._standing_still(connection, active):
                 position = await self._catch_up(built, None)
                 # On the connection that holds the lock on the registry's row, which it changes.
                 count = await self._switch(connection, built)
@@ -133,20 +146,21 @@ class Rebuild:
 
     async def abandon(self) -> None:
         """Throw an unfinished or unwanted build away; nothing happens where there is none."""
-        async with self._alone(), self._pool.acquire() as connection, connection.transaction():
+        async with self._alone() as connection, connection.transaction():
             known = await tables.registered(connection, self.schema, self.projection.name)
             entry = tables.find(known, self.projection, "building")
             if entry is not None:
                 await _drop(connection, self.schema, entry)
 
     @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
+    async def _alone(self) -> AsyncIterator[Any]:
+        """Be the only one who builds this read model; yields the connection that says so."""
         name = f"forecourt.rebuild.{self.schema}.{self.projection.name}"
         async with self._pool.acquire() as connection:
             if not await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name):
                 raise RebuildUnderWay(f"{self.projection.name}: another process is building it")
             try:
-                yield
+                yield connection
             finally:
                 if not connection.is_closed():
                     await connection.execute("SELECT pg_advisory_unlock(hashtextextended($1, 0))", name)
@@ -201,14 +215,14 @@ class Rebuild:
             return await load_target(connection, self._codec.registry, self.schema, self.projection, current)
 
     @contextlib.asynccontextmanager
-    async def _standing_still(self, active: Registered | None) -> AsyncIterator[tuple[Any, int]]:
-        """Keep what is in use from moving, in a transaction; yields its connection and where it stands."""
-        async with self._pool.acquire() as connection, connection.transaction():
+    async def _standing_still(self, connection: Any, active: Registered | None) -> AsyncIterator[int]:
+        """Keep what is in use from moving, in a transaction; yields the position at which it stands."""
+        async with connection.transaction():
             position = await connection.fetchval(
                 f'SELECT position FROM "{self.schema}".projection WHERE id = $1 FOR UPDATE',
                 active.id if active is not None else 0,
             )
-            yield connection, position or 0
+            yield position or 0
 
     async def _switch(self, connection: Any, built: Registered) -> int:
         """Give the build the canonical name and the view; the one before it is retired."""

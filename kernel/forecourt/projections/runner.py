@@ -20,6 +20,7 @@ from forecourt.codec import Codec
 from forecourt.eventstore.port import Batch, EventStore
 from forecourt.projections import metrics, tables
 from forecourt.projections.checkpoint import CheckpointMoved
+from forecourt.projections.collecting import collecting_rarely
 from forecourt.projections.folding import Changes, Target, load_target
 from forecourt.projections.follower import Follower
 from forecourt.projections.lease import lease, wait
@@ -41,7 +42,7 @@ log = structlog.get_logger(__name__)
 class ProjectionRunner:
     """Runs the projections of one service; ``schema`` is the service's name.
 
-    The pool needs room for four connections beside those of other users.
+    The pool must have four connections to spare, eight while a new version is built, besides those of the store.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class ProjectionRunner:
                 async with lease(self._pool, f"project.{self.schema}", stop) as lost:
                     if lost is not None:
                         await tables.migrate(self._pool, self.schema, self.projections)
-                        await self._lead(stop, lost)
+                        with collecting_rarely():
+                            await self._lead(stop, lost)
                 failures = 0
             except Exception as error:  # noqa: BLE001
                 # The supervising loop: whatever it was, this process must go on. It is logged and counted as ill.
@@ -104,7 +106,8 @@ class ProjectionRunner:
         groups = grouped(self._targets)
         jobs: list[Coroutine[Any, Any, Any]] = [self._report(), stop.wait(), lost.wait()]
         jobs += [self._follow(group, None if group is groups[0] else groups[0][0]) for group in groups]
-        jobs += [self._build(projection) for projection in unbuilt]
+        # One at a time: each wants its share of the connections.
+        jobs += [self._build(projection) for projection in unbuilt[:1]]
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
