@@ -29,7 +29,8 @@ class Sandbox:
 
     ``ports`` are the preferred ones by option; ``variables`` say, by option, which environment variables tell the
     services where it listens (``{host}`` and ``{port}`` are filled in). ``callback`` names the variable that is
-    to hold the URL of the HTTP side of ``serve``, for what providers report.
+    to hold the URL of the HTTP side of ``serve``, for what providers report. ``pages`` describes the ports that a
+    browser can look at.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Sandbox:
     ports: Mapping[str, int]
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     callback: str = ""
+    pages: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache

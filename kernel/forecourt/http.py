@@ -43,9 +43,9 @@ class HttpEdge:
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and answer the port (a free one where ``port`` is 0). Raises `OSError` if it is taken."""
-        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, shutdown_timeout=5.0).start()
+        await web.TCPSite(self._runner, host, port).start()
         self.port = int(self._runner.addresses[0][1])
         return self.port
 

@@ -20,14 +20,10 @@ QUERY_SECONDS = Histogram(
     "forecourt_query_duration_seconds", "Time to answer a query", ["service", "rpc"], buckets=_LATENCY
 )
 STREAMED = Counter("forecourt_streamed_messages", "Messages received in streams", ["service", "rpc"])
-IN_FLIGHT = Gauge("forecourt_rpcs_in_flight", "Calls being answered", ["service"])
 
 # --- event store
 
-APPENDS = Counter("forecourt_appends", "Appends by outcome", ["outcome"])
-APPENDED_EVENTS = Counter("forecourt_appended_events", "Events appended")
 APPEND_BATCH = Histogram("forecourt_append_batch_events", "Events written in one transaction", buckets=_SIZES)
-APPEND_SECONDS = Histogram("forecourt_append_duration_seconds", "Time of one transaction", buckets=_LATENCY)
 
 # --- messaging
 
@@ -50,7 +46,6 @@ HANDLER_SECONDS = Histogram(
 )
 RETRIES = Counter("forecourt_handler_retries", "Events put off for another attempt", ["service", "handler"])
 PARKED = Counter("forecourt_parked_events", "Events given up after the last attempt", ["service", "handler"])
-PARKED_NOW = Gauge("forecourt_parked_messages", "Messages in the parking queue", ["service", "handler"])
 TIMER_RUNS = Counter("forecourt_timer_runs", "Runs of timers by outcome", ["service", "timer", "outcome"])
 
 # --- deliveries to customers

@@ -200,15 +200,23 @@ async def _started(data: Path, *, together: bool, clock: str) -> Platform:
     return await Platform(data, together=together, clock=clock).__aenter__()
 
 
+_NEEDED = ("DATABASE_URL", "AMQP_URI", "FORECOURT_DATA", "FORECOURT_CLOCK")
+
+
 def _say_where(platform: Platform, out: Console) -> None:
-    table = Table(title="Forecourt is running", show_header=False)
     grpc = platform.addresses["grpc"]
-    for name, address in platform.addresses.items():
-        table.add_row(name, address if name == "grpc" or "://" in address else f"http://{address}/metrics")
+    table = Table(title="Forecourt is running", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("gRPC", grpc)
+    for name, page in platform.pages.items():
+        table.add_row(name, page)
     table.add_row("logs", str(platform.data / "log"))
     out.print(table)
+    environment = " ".join(f"{name}={platform.environment[name]}" for name in _NEEDED)
     out.print(
-        f"A token: FORECOURT_DATA={platform.data} forecourt token --actor amy --dealer D001 --role salesperson\n"
+        f"A shell for the other commands: export {environment}\n"
+        "A token: TOKEN=$(forecourt token --actor amy --dealer D001 --brand hongtong --role salesperson)\n"
         f'A call:  grpcurl -plaintext -H "authorization: Bearer $TOKEN" {grpc} list\n'
         "Ctrl-C stops everything.",
         highlight=False,

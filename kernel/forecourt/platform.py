@@ -3,7 +3,8 @@
 ::
 
     async with Platform(Path("var")) as platform:
-        platform.addresses["grpc"]      # where the API is
+        platform.addresses["grpc"]      # host:port of the API; of each process's HTTP side by its name
+        platform.environment            # the variables that all processes share, for further commands
         platform.supervisor.children    # every process, to stop, kill or watch
 
 PostgreSQL and RabbitMQ are private ones below the data folder, unless ``DATABASE_URL`` or ``AMQP_URI`` name others.
@@ -69,6 +70,7 @@ class Platform:
         self._sandboxes = sandboxes
         self._stack = AsyncExitStack()
         self._ports: set[int] = set()
+        self._with_metrics: list[str] = []
 
     @property
     def settings(self) -> Settings:
@@ -146,8 +148,10 @@ class Platform:
         return self._spec(name, command, {"GRPC_LISTEN": self.addresses["grpc"]})
 
     def _spec(self, name: str, module: Sequence[str], env: Mapping[str, str]) -> ProcessSpec:
-        address = self.addresses.setdefault(name, "") or f"{HOST}:{self._port(HTTP_PORT)}"
-        self.addresses[name] = address
+        if name not in self.addresses:
+            self.addresses[name] = f"{HOST}:{self._port(HTTP_PORT)}"
+        address = self.addresses[name]
+        self._with_metrics.append(name)
         return ProcessSpec(
             name,
             [sys.executable, "-m", *module],
@@ -164,6 +168,17 @@ class Platform:
         port = free_port()
         self._ports.add(port)
         return port
+
+    @property
+    def pages(self) -> dict[str, str]:
+        """What a browser can look at, by name: metrics of every process, the sandboxes, the broker."""
+        found = {name: f"http://{self.addresses[name]}/metrics" for name in self._with_metrics}
+        for sandbox in find_sandboxes() if self._sandboxes else ():
+            for option, page in sandbox.pages.items():
+                found[f"{sandbox.name}: {page}"] = f"http://{self.addresses[option]}/"
+        if self.rabbitmq is not None:
+            found["RabbitMQ"] = self.rabbitmq.management_url
+        return found
 
     def token(
         self,

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -15,7 +16,8 @@ from aiohttp import web
 
 from forecourt import logs
 from forecourt.config import ConfigError, Settings, split_address
-from forecourt.http import HttpEdge, Route
+from forecourt.http import Check, HttpEdge, Route
+from forecourt.messaging.forwarder import connect
 from forecourt.messaging.relay import Relay
 from forecourt.projections.runner import ProjectionRunner
 from forecourt.rpc.binding import Api
@@ -66,8 +68,11 @@ class Process:
         self._runtime = runtime
         self._roles = roles
         self.grpc: GrpcServer | None = grpc_server(runtime) if "serve" in roles else None
+        parts = runtime.services
+        self._projectors = {p.service.name: projector(runtime, p) for p in parts if "project" in roles}
+        self._relays = [relay(runtime, p.service) for p in parts if "relay" in roles]
         routes = http_routes(runtime) if "serve" in roles else []
-        self.http = HttpEdge(checks=runtime.checks(), routes=routes)
+        self.http = HttpEdge(checks=self._checks(), routes=routes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start everything, wait for ``stop`` or for a follower to fail, and end in order."""
@@ -110,10 +115,29 @@ class Process:
             ) from error
 
     def _followers(self) -> list[Follower]:
-        parts = self._runtime.services
-        projectors = [projector(self._runtime, part).run for part in parts if "project" in self._roles]
-        relays = [relay(self._runtime, part.service).run for part in parts if "relay" in self._roles]
-        return [*projectors, *relays]
+        return [*(found.run for found in self._projectors.values()), *(found.run for found in self._relays)]
+
+    def _checks(self) -> dict[str, Check]:
+        """What this process needs, by name."""
+        checks: dict[str, Check] = dict(self._runtime.checks())
+        if self._relays:
+            checks["broker"] = partial(asyncio.to_thread, _ping, self._runtime.settings.broker)
+        for name, found in self._projectors.items():
+            checks[f"projections of {name}"] = partial(_goes_well, found)
+        return checks
+
+
+class ProjectionFails(Exception):
+    """A projector has met something that it retries."""
+
+
+async def _goes_well(found: ProjectionRunner) -> None:
+    if found.problem is not None:
+        raise ProjectionFails(found.problem)
+
+
+def _ping(amqp_uri: str) -> None:
+    connect(amqp_uri).release()
 
 
 def grpc_server(runtime: Runtime) -> GrpcServer:

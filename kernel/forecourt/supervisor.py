@@ -2,14 +2,14 @@
 
 Used by ``forecourt run``, the demo and the end-to-end tests. Each child writes to a log file of its own; it is
 ready when its health page says so; a child that dies is started again after a while that grows. A child dies with
-the supervisor, however that ends.
+the supervisor, however that ends; the loop must run in the main thread for that.
 """
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +30,14 @@ STEADY_SECONDS = 60.0
 
 PROBE_SECONDS = 0.1
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+# A child first asks the system to be killed when the thread that started it ends, then becomes the real program.
+# Not done by subprocess's preexec_fn: that forks for real, and a fork of a process that uses gRPC hangs.
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 class NotReady(Exception):
@@ -168,6 +174,7 @@ async def _launch(child: Child) -> None:
     output: IO[bytes]
     with child.log_file.open("ab") as output:
         child.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())),
             *child.spec.command,
             env={**os.environ, **child.spec.env},
             stdin=asyncio.subprocess.DEVNULL,
@@ -175,12 +182,7 @@ async def _launch(child: Child) -> None:
             stderr=output,
             # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops children in order.
             start_new_session=True,
-            preexec_fn=_die_with_parent,
         )
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 async def _answers(session: aiohttp.ClientSession, url: str) -> bool:

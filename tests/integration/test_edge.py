@@ -12,6 +12,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client import REGISTRY
 
 from forecourt.rpc.endpoints import Backend, handlers
 from forecourt.rpc.identity import DevelopmentTokens
@@ -143,6 +144,24 @@ async def test_a_query_answers_a_page_and_a_dict(shop: Client) -> None:
 async def test_a_query_waits_for_the_position_asked_for(shop: Client, backend: Backend) -> None:
     await shop.call("GetBasket", message("GetBasketRequest", basket_id=ID), after_position="7")
     assert backend.read_models.asked == [7]
+
+
+async def test_calls_are_counted_by_outcome(shop: Client) -> None:
+    def counted(metric: str, rpc: str, outcome: str) -> float:
+        labels = {"service": "shop", "rpc": rpc, "outcome": outcome}
+        return REGISTRY.get_sample_value(metric, labels) or 0.0
+
+    watched = [
+        ("forecourt_commands_total", "OpenBasket", "ok"),
+        ("forecourt_commands_total", "OpenBasket", "invalid-input"),
+        ("forecourt_queries_total", "GetBasket", "not-found"),
+    ]
+    before = [counted(*line) for line in watched]
+    await shop.call("OpenBasket", opening())
+    await refused(shop.call("OpenBasket", opening(name="")), grpc.StatusCode.INVALID_ARGUMENT)
+    missing = message("GetBasketRequest", basket_id=ID, mode="missing")
+    await refused(shop.call("GetBasket", missing), grpc.StatusCode.NOT_FOUND)
+    assert [counted(*line) for line in watched] == [count + 1 for count in before]
 
 
 # --- bad input

@@ -93,6 +93,7 @@ class _Endpoint:
         )
         self._outcomes = outcomes
         self._ok = outcomes.labels(backend.service, rpc.name, "ok")
+        self._cancelled = outcomes.labels(backend.service, rpc.name, "cancelled")
         self._seconds = seconds.labels(backend.service, rpc.name)
         self._streamed = metrics.STREAMED.labels(backend.service, rpc.name)
 
@@ -107,6 +108,9 @@ class _Endpoint:
                 self._decider, command, metadata.context, expected=metadata.expected
             )
             answer = self._outcome(outcome).SerializeToString()
+        except asyncio.CancelledError:
+            self._cancelled.inc()
+            raise
         except Exception as error:  # every error is answered in one place
             await self._fail(servicer, error)
             raise
@@ -122,6 +126,9 @@ class _Endpoint:
             if call.after_position:
                 await self._wait_until_fresh(call, servicer)
             answer = self._answer(await self._handle(model, call))
+        except asyncio.CancelledError:
+            self._cancelled.inc()
+            raise
         except Exception as error:  # every error is answered in one place
             await self._fail(servicer, error)
             raise
@@ -134,6 +141,9 @@ class _Endpoint:
         try:
             call = self._call(servicer)
             answer = self._answer(await self._handle(self._models(requests), call))
+        except asyncio.CancelledError:
+            self._cancelled.inc()
+            raise
         except Exception as error:  # every error is answered in one place
             await self._fail(servicer, error)
             raise
@@ -158,6 +168,9 @@ class _Endpoint:
                 await self._wait_until_fresh(call, servicer)
             async for result in self._handle(argument, call):
                 yield self._answer(result)
+        except asyncio.CancelledError:
+            self._cancelled.inc()
+            raise
         except Exception as error:  # every error is answered in one place
             await self._fail(servicer, error)
             raise

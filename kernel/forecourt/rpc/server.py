@@ -16,6 +16,9 @@ from forecourt.rpc.endpoints import Backend, handlers
 log = logs.get(__name__)
 
 
+_METADATA_BYTES = 16 * 1024
+
+
 @dataclass(frozen=True)
 class Limits:
     """What the server takes on at most. Sizes in bytes, times in seconds."""
@@ -82,6 +85,9 @@ def _options(limits: Limits) -> list[tuple[str, Any]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.max_send_message_length", limits.message_bytes),
+        # Between a soft and a hard limit calls are refused at random, so both are the same.
+        ("grpc.max_metadata_size", _METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
         ("grpc.max_concurrent_streams", limits.concurrent_streams),
         ("grpc.keepalive_time_ms", int(limits.keepalive_seconds * 1_000)),
         ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout_seconds * 1_000)),

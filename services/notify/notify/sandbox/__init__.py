@@ -17,4 +17,5 @@ SANDBOX = Sandbox(
         },
     },
     callback="NOTIFY_CALLBACK_URL",
+    pages={"http": "what arrived"},
 )
