@@ -11,9 +11,11 @@ PostgreSQL and RabbitMQ are private ones below the data folder, unless ``DATABAS
 """
 
 import asyncio
+import fcntl
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -161,13 +163,23 @@ class Platform:
 
     def _port(self, preferred: int) -> int:
         """The preferred port or one of the next twenty, else any that is free; each is given once."""
-        for port in range(preferred, preferred + 20):
-            if port not in self._ports and _is_free(port):
+        candidates: list[int] = [*range(preferred, preferred + 20), *(free_port() for _ in range(20))]
+        for port in candidates:
+            if port not in self._ports and self._reserve(port):
                 self._ports.add(port)
                 return port
-        port = free_port()
-        self._ports.add(port)
-        return port
+        raise OSError(f"no free port from {preferred} on")
+
+    def _reserve(self, port: int) -> bool:
+        """Whether a port is free, also of the intentions of other platforms on this machine."""
+        folder = Path(tempfile.gettempdir()) / f"forecourt-ports-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock = self._stack.enter_context((folder / str(port)).open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return _is_free(port)
 
     @property
     def pages(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -271,6 +272,23 @@ async def test_a_message_that_is_too_large_is_refused(shop: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await shop.call("OpenBasket", opening(document="x" * 300_000))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_no_input_whatever_is_answered_with_an_internal_error(shop: Client) -> None:
+    chance = random.Random(20260105)
+    whole = opening(
+        basket_id=ID, lines=[line()], tags=["a"], labels={"b": "c"}, due={"seconds": 1}, day={"year": 2026}
+    ).SerializeToString()
+    codes = set()
+    for _ in range(300):
+        raw = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            raw[chance.randrange(len(raw))] = chance.randrange(256)
+        call = shop.call("OpenBasket", bytes(raw[: chance.choice((None, chance.randrange(len(raw))))]))
+        codes.add(await call.code())
+    expected = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS}
+    assert grpc.StatusCode.INVALID_ARGUMENT in codes
+    assert codes <= expected
 
 
 async def test_many_bad_fields_fit_into_one_answer(shop: Client) -> None:
