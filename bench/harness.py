@@ -95,7 +95,9 @@ async def process(
     """A Python subprocess, ready (``health`` answers 200, or a line was printed), stopped in the end."""
     environment = {**os.environ, **(env or {})}
     with (log or Path(os.devnull)).open("ab") as out:
-        child = subprocess.Popen([sys.executable, "-m", *arguments], env=environment, stdout=out, stderr=out)
+        child = await asyncio.to_thread(
+            subprocess.Popen, [sys.executable, "-m", *arguments], env=environment, stdout=out, stderr=out
+        )
     try:
         await _until_ready(child, health)
         yield child
@@ -121,14 +123,14 @@ async def _until_ready(child: "subprocess.Popen[bytes]", health: str) -> None:
 
 
 async def output_of(*arguments: str, env: Mapping[str, str] | None = None) -> str:
-    """What a Python module prints when it is run."""
+    """The last line that a Python module prints when it is run."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", *arguments, env={**os.environ, **(env or {})}, stdout=asyncio.subprocess.PIPE
     )
     out, _ = await child.communicate()
     if child.returncode:
         raise RuntimeError(f"{arguments!r} ended with {child.returncode}")
-    return out.decode()
+    return out.decode().strip().rpartition("\n")[2]
 
 
 def address() -> str:

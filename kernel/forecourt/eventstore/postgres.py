@@ -377,16 +377,18 @@ class PostgresEventStore:
 
     async def _listen_for_ever(self) -> None:
         """Keep one connection that is told of appends, whatever happens to the server."""
-        while True:
+        channel = f"{self._schema}_event"
+        # A server that is gone turns the cancellation of this task into an error of its own: hence the condition.
+        while not self._closed:
             with contextlib.suppress(*LOST):
                 async with self._pool.acquire() as connection:
-                    await connection.add_listener(f"{self._schema}_event", self._notified)
+                    await connection.add_listener(channel, self._notified)
                     try:
                         while not connection.is_closed():  # noqa: ASYNC110 - the driver tells of no close
                             await asyncio.sleep(POLL_SECONDS)
                     finally:
-                        if not connection.is_closed():
-                            await connection.remove_listener(f"{self._schema}_event", self._notified)
+                        with contextlib.suppress(*LOST):
+                            await connection.remove_listener(channel, self._notified)
             await asyncio.sleep(POLL_SECONDS)
 
     def _notified(self, *_: object) -> None:
