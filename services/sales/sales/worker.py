@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 from forecourt.errors import InvalidInput, NotFound, Refused
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
-from forecourt.projections.queries import eq, le
+from forecourt.projections.queries import ReadModels, eq, le
 from forecourt.worker.dependencies import ClockProvider, Commands, ReadModelsProvider
 from sales import policies
 from sales.lead import LeadConverted
@@ -22,7 +22,7 @@ from sales.order.events import (
     VehicleReturned,
 )
 from sales.policies import Step
-from sales.read_models import VehicleRow, vehicles
+from sales.read_models import vehicles
 from sales.vehicle import Vehicle, vehicle
 from sales.vehicle.commands import ExpireReservation
 from sales.vehicle.events import (
@@ -139,7 +139,8 @@ class SalesReactions:
     @every(seconds=5)
     async def expire_reservations(self) -> None:
         """Free the cars whose reservations have run out by the platform's clock."""
-        rows: list[VehicleRow] = await self.read_models.find(
+        read_models: ReadModels = self.read_models
+        rows = await read_models.all(
             vehicles,
             where=[eq("reserved", True), le("reserved_until", self.clock.now())],
             order=["reserved_until"],
