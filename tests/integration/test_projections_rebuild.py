@@ -14,6 +14,7 @@ from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.projections import rebuild, tables
 from forecourt.projections.folding import RowCache, load_target
 from forecourt.projections.follower import Follower
+from forecourt.projections.projection import Projection
 from forecourt.projections.queries import NotYetThere, ReadModels
 from forecourt.projections.rebuild import NothingBuilt, Rebuild, RebuildUnderWay
 from tests.integration.projection_shop import (
@@ -231,7 +232,7 @@ def test_replay_determinism(
 async def _incremental_equals_rebuild(
     database_url: str, history: Sequence[tuple[int, Event]], page: int, cached: int
 ) -> None:
-    projections = [bank(), journal(), flows()]
+    projections: list[Projection[Any]] = [bank(), journal(), flows()]
     async with open_bank(database_url) as shop:
         await shop.pool.execute("DROP SCHEMA IF EXISTS bank CASCADE")
         shop.store = MemoryEventStore()

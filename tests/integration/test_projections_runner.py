@@ -9,6 +9,7 @@ import pytest
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.projections import folding, follower, tables
 from forecourt.projections.checkpoint import Moved, Standing, classify, move
+from forecourt.projections.projection import Projection
 from forecourt.projections.rebuild import Rebuild, drop_retired, quarantined
 from forecourt.projections.tables import TableMismatch
 from tests.integration.projection_shop import (
@@ -90,7 +91,7 @@ async def test_nothing_is_applied_twice_or_left_out_when_a_commit_fails(
 ) -> None:
     """Killed between the write of the rows and the commit, every third time."""
     attempts = 0
-    real = follower.write
+    real = folding.write
 
     async def failing(connection: Any, changes: folding.Changes, *, bulk: bool) -> None:
         nonlocal attempts
@@ -111,7 +112,7 @@ async def test_nothing_is_applied_twice_or_left_out_when_a_commit_fails(
 
 async def test_two_runners_at_once_do_the_work_once(shop: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where both believe that they hold the lease: the checkpoint decides."""
-    monkeypatch.setattr("forecourt.projections.runner.lease", _no_lease)
+    monkeypatch.setattr("forecourt.projections.runner.lease", NoLease)
     first, second = shop.runner(bank(), journal()), shop.runner(bank(), journal())
     async with running(first, second):
         for number in range(1, 20):
@@ -294,7 +295,7 @@ async def test_a_runner_stops_in_time_although_the_store_is_silent(shop: Bank) -
 
 
 async def test_migrating_twice_and_at_once_is_harmless(shop: Bank) -> None:
-    projections = [bank(), journal(), flows()]
+    projections: list[Projection[Any]] = [bank(), journal(), flows()]
     await asyncio.gather(*(tables.migrate(shop.pool, "bank", projections) for _ in range(4)))
     await tables.migrate(shop.pool, "bank", projections)
     assert len(await tables.registered(shop.pool, "bank")) == 3
@@ -303,7 +304,7 @@ async def test_migrating_twice_and_at_once_is_harmless(shop: Bank) -> None:
 async def test_a_table_with_other_columns_wants_a_new_version(shop: Bank) -> None:
     await tables.migrate(shop.pool, "bank", [bank()])
     await shop.pool.execute("ALTER TABLE bank.account_v1 RENAME COLUMN owner TO holder")
-    with pytest.raises(TableMismatch, match="holder.*raise the projection's version"):
+    with pytest.raises(TableMismatch, match=r"holder.*raise the projection's version"):
         await tables.migrate(shop.pool, "bank", [bank()])
 
 
@@ -338,7 +339,7 @@ async def _cut_connections(shop: Bank) -> None:
     )
 
 
-class _no_lease:
+class NoLease:
     """A lease that everybody gets at once."""
 
     def __init__(self, pool: Any, name: str, stop: asyncio.Event) -> None:

@@ -1,0 +1,469 @@
+"""Queries on read models: conditions, pages, groups, scope, freshness, and what they refuse."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forecourt.errors import InvalidInput, Unavailable
+from forecourt.projections import tables
+from forecourt.projections.paging import write_token
+from forecourt.projections.projection import Index, Projection
+from forecourt.projections.queries import (
+    NotYetThere,
+    PageRequest,
+    ReadModels,
+    Scope,
+    UnknownColumn,
+    Where,
+    all_,
+    any_,
+    any_of,
+    contains,
+    eq,
+    ge,
+    gt,
+    ilike,
+    is_null,
+    le,
+    like_literal,
+    lt,
+    ne,
+    not_null,
+)
+from forecourt.values import Money
+from tests.integration.projection_shop import Opened, account, bank, open_bank, running
+
+pytestmark = pytest.mark.integration
+
+DAY = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+
+
+class Size(Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+class CarRow(msgspec.Struct, frozen=True):
+    car_id: UUID
+    name: str
+    note: str | None
+    doors: int
+    price: Decimal
+    weight: float | None
+    sold: bool
+    since: date
+    seen_at: datetime
+    tags: tuple[str, ...]
+    deposit: Money | None
+    stage: Literal["new", "won", "lost"]
+    size: Size | None
+    dealer_id: str
+    brand: str
+
+
+cars = Projection("car", version=1, row=CarRow, key="car_id", indexes=[Index(("name",), trigram=True)])
+
+
+class PairRow(msgspec.Struct, frozen=True):
+    left: UUID
+    right: str
+    order: int
+
+
+pairs = Projection("pair", version=1, row=PairRow, key=("left", "right"))
+
+NAMES = ("Audi", "audi", "BMW 100%", "Bulli_2", "Chery", "红旗", "红 旗", "O'Hara", 'Q"7', "back\\slash")
+
+
+def car(number: int, **changed: Any) -> CarRow:
+    row = CarRow(
+        account(number),
+        NAMES[number % len(NAMES)],
+        None if number % 3 else f"note {number}",
+        number % 4,
+        Decimal(number) / 4,
+        None if number % 5 == 0 else number / 8,
+        number % 2 == 0,
+        date(2026, 1, 1 + number % 28),
+        DAY + timedelta(hours=number % 7),
+        ("a,b", 'c"d') if number % 4 == 0 else (),
+        Money(amount=Decimal("9.50"), currency="CNY") if number % 6 == 0 else None,
+        ("new", "won", "lost")[number % 3],
+        (Size.SMALL, Size.LARGE, None)[number % 3],
+        f"D00{number % 3}",
+        "hongtong" if number % 2 else "chery",
+    )
+    return msgspec.structs.replace(row, **changed)
+
+
+ROWS = [car(number) for number in range(60)]
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Any]:
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as opened:
+        await tables.migrate(opened, "lot", [cars, pairs])
+        table = tables.Table("lot", cars)
+        await opened.execute(table.upsert_sql, *table.upsert_arrays(ROWS))
+        yield opened
+
+
+@pytest.fixture
+async def rm(pool: Any) -> AsyncIterator[ReadModels]:
+    read_models = ReadModels(pool, "lot", [cars, pairs])
+    yield read_models
+    await read_models.close()
+
+
+async def test_a_row_comes_back_as_it_was_written(rm: ReadModels) -> None:
+    for row in ROWS[:12]:
+        assert await rm.get(cars, row.car_id) == row
+    assert await rm.get(cars, account(999)) is None
+
+
+async def test_a_row_is_found_by_a_key_that_was_text(rm: ReadModels) -> None:
+    assert await rm.get(cars, str(ROWS[3].car_id)) == ROWS[3]
+    with pytest.raises(InvalidInput) as refused:
+        await rm.get(cars, "no-such-id")
+    assert refused.value.fields == {"car_id": "is not a uuid"}
+
+
+async def test_many_rows_by_key(rm: ReadModels) -> None:
+    found = await rm.get_many(cars, [ROWS[1].car_id, ROWS[2].car_id, account(999)])
+    assert found == {ROWS[1].car_id: ROWS[1], ROWS[2].car_id: ROWS[2]}
+    assert await rm.get_many(cars, []) == {}
+
+
+async def test_a_key_of_two_columns(rm: ReadModels, pool: Any) -> None:
+    rows = [PairRow(account(1), "x", 1), PairRow(account(1), "y", 2), PairRow(account(2), "x", 3)]
+    table = tables.Table("lot", pairs)
+    await pool.execute(table.upsert_sql, *table.upsert_arrays(rows))
+    assert await rm.get(pairs, (account(1), "y")) == rows[1]
+    found = await rm.get_many(pairs, [(account(1), "x"), (account(2), "y"), (account(2), "x")])
+    assert found == {(account(1), "x"): rows[0], (account(2), "x"): rows[2]}
+
+
+def _like(pattern: str) -> Any:
+    return lambda row: pattern.lower() in row.name.lower()
+
+
+CASES: list[tuple[Where, Any]] = [
+    (eq("name", "Audi"), lambda r: r.name == "Audi"),
+    (eq("name", "O'Hara"), lambda r: r.name == "O'Hara"),
+    (eq("note", None), lambda r: False),
+    (ne("note", "note 3"), lambda r: r.note != "note 3"),
+    (ne("note", None), lambda r: r.note is not None),
+    (lt("doors", 2), lambda r: r.doors < 2),
+    (le("price", Decimal("2.5")), lambda r: r.price <= Decimal("2.5")),
+    (gt("seen_at", DAY + timedelta(hours=3)), lambda r: r.seen_at > DAY + timedelta(hours=3)),
+    (ge("since", date(2026, 1, 20)), lambda r: r.since >= date(2026, 1, 20)),
+    (any_of("doors", [1, 3]), lambda r: r.doors in (1, 3)),
+    (any_of("doors", []), lambda r: False),
+    (any_of("dealer_id", frozenset({"D001"})), lambda r: r.dealer_id == "D001"),
+    (is_null("weight"), lambda r: r.weight is None),
+    (not_null("weight"), lambda r: r.weight is not None),
+    (eq("size", Size.LARGE), lambda r: r.size is Size.LARGE),
+    (eq("size", "large"), lambda r: r.size is Size.LARGE),
+    (eq("stage", "won"), lambda r: r.stage == "won"),
+    (eq("sold", True), lambda r: r.sold),
+    (contains("tags", "a,b"), lambda r: "a,b" in r.tags),
+    (contains("tags", "a"), lambda r: False),
+    (ilike("name", "%udi%"), _like("udi")),
+    (ilike("name", "%红%"), _like("红")),
+    (ilike("name", f"%{like_literal('100%')}%"), _like("100%")),
+    (ilike("name", f"%{like_literal('i_')}%"), _like("i_")),
+    (ilike("name", f"%{like_literal(chr(92))}%"), _like("\\")),
+    (any_(eq("doors", 1), eq("doors", 2)), lambda r: r.doors in (1, 2)),
+    (any_(), lambda r: False),
+    (all_(), lambda r: True),
+    (
+        any_(all_(eq("doors", 1), eq("sold", True)), is_null("note")),
+        lambda r: (r.doors == 1 and r.sold) or not r.note,
+    ),
+]
+
+
+@pytest.mark.parametrize(("condition", "expected"), CASES, ids=[str(number) for number in range(len(CASES))])
+async def test_a_condition_finds_what_it_says(rm: ReadModels, condition: Where, expected: Any) -> None:
+    found = await rm.all(cars, where=[condition])
+    assert {row.car_id for row in found} == {row.car_id for row in ROWS if expected(row)}
+    assert await rm.total(cars, where=[condition]) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("condition", "column"),
+    [
+        (eq("doors", "many"), "doors"),
+        (eq("doors", 2**63), "doors"),
+        (eq("name", "a\x00b"), "name"),
+        (eq("name", "\ud800"), "name"),
+        (eq("seen_at", "yesterday"), "seen_at"),
+        (eq("seen_at", datetime(2026, 1, 1)), "seen_at"),  # noqa: DTZ001
+        (eq("stage", "gone"), "stage"),
+        (any_of("car_id", ["x"]), "car_id"),
+        (contains("tags", "\x00"), "tags"),
+        (ilike("name", "100\\"), "name"),
+    ],
+)
+async def test_a_value_that_fits_no_column_is_refused_by_name(
+    rm: ReadModels, condition: Where, column: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await rm.all(cars, where=[condition])
+    assert set(refused.value.fields) == {column}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        eq("nope", 1),
+        eq("tags", "a"),
+        eq("deposit", 1),
+        contains("name", "a"),
+        ilike("doors", "%"),
+        eq('a" OR 1=1', 1),
+    ],
+)
+async def test_a_query_that_the_table_cannot_answer_is_a_mistake(rm: ReadModels, condition: Where) -> None:
+    with pytest.raises(UnknownColumn):
+        await rm.all(cars, where=[condition])
+
+
+async def test_unknown_columns_in_order_groups_and_sums_are_a_mistake(rm: ReadModels) -> None:
+    for query in (
+        rm.page(cars, order=["-nope"]),
+        rm.page(cars, order=["deposit"]),
+        rm.count(cars, by=["nope"]),
+        rm.count(cars, sum=["name"]),
+    ):
+        with pytest.raises(UnknownColumn):
+            await query
+
+
+async def test_another_services_read_model_is_a_mistake(rm: ReadModels) -> None:
+    with pytest.raises(ValueError, match="is not one of service lot"):
+        await rm.get(bank(), account(1))
+
+
+ORDERS = st.lists(
+    st.sampled_from(
+        ["name", "note", "doors", "price", "weight", "sold", "since", "seen_at", "stage", "size"]
+    ).flatmap(lambda name: st.sampled_from([name, f"-{name}"])),
+    max_size=3,
+    unique_by=lambda name: name.removeprefix("-"),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=ORDERS, size=st.integers(1, 25), key=st.sampled_from(["car_id", "-car_id", ""]))
+def test_pages_are_all_rows_once_in_order(database_url: str, order: list[str], size: int, key: str) -> None:
+    asyncio.run(_pages_are_all_rows(database_url, [*order, *([key] if key else [])], size))
+
+
+async def _pages_are_all_rows(database_url: str, order: list[str], size: int) -> None:
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=2) as pool:
+        await tables.migrate(pool, "lot", [cars])
+        table = tables.Table("lot", cars)
+        await pool.execute(table.upsert_sql, *table.upsert_arrays(ROWS))
+        rm = ReadModels(pool, "lot", [cars])
+        whole = await rm.all(cars, order=order)
+        found: list[CarRow] = []
+        token = ""
+        while True:
+            page = await rm.page(cars, order=order, page=PageRequest(size, token))
+            assert len(page.items) <= size
+            found += page.items
+            token = page.next_page_token
+            if not token:
+                break
+            assert len(page.items) == size
+        assert found == whole
+        assert len(found) == len(ROWS)
+
+
+async def test_pages_hold_under_writes_between_them(rm: ReadModels, pool: Any) -> None:
+    first = await rm.page(cars, order=["-price"], page=PageRequest(10))
+    await pool.execute(
+        "DELETE FROM lot.car_v1 WHERE car_id = ANY($1::uuid[])", [r.car_id for r in first.items]
+    )
+    second = await rm.page(cars, order=["-price"], page=PageRequest(10, first.next_page_token))
+    assert [row.price for row in second.items] == [Decimal(n) / 4 for n in range(49, 39, -1)]
+
+
+async def test_a_page_has_50_rows_by_default_and_500_at_most(rm: ReadModels) -> None:
+    assert len((await rm.page(cars)).items) == 50
+    for size in (-1, 501):
+        with pytest.raises(InvalidInput) as refused:
+            await rm.page(cars, page=PageRequest(size))
+        assert set(refused.value.fields) == {"page_size"}
+
+
+async def test_scan_goes_through_all_rows(rm: ReadModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forecourt.projections.queries.MAX_SIZE", 7)
+    found = [row async for row in rm.scan(cars, where=[ge("doors", 1)], order=["name"])]
+    assert len(found) == 45
+
+
+async def test_a_token_goes_on_with_the_bound_that_moved(rm: ReadModels) -> None:
+    """What is due until now stays the same question a second later."""
+    page = await rm.page(cars, where=[le("seen_at", DAY + timedelta(hours=5))], page=PageRequest(5))
+    request = PageRequest(5, page.next_page_token)
+    assert (await rm.page(cars, where=[le("seen_at", DAY + timedelta(hours=6))], page=request)).items
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    token=st.one_of(
+        st.text(min_size=1), st.binary(min_size=1).map(lambda b: b.hex()), st.text("AZaz09-_=", min_size=1)
+    )
+)
+async def test_a_malformed_token_is_refused(rm: ReadModels, token: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await rm.page(cars, page=PageRequest(5, token))
+    assert set(refused.value.fields) == {"page_token"}
+
+
+async def test_a_forged_or_foreign_token_is_refused(rm: ReadModels) -> None:
+    page = await rm.page(cars, order=["name"], page=PageRequest(5))
+    fingerprint = msgspec.json.decode(_unpadded(page.next_page_token))[0]
+    forged = [
+        write_token(fingerprint, ["x"]),
+        write_token(fingerprint, ["x", "no uuid"]),
+        write_token(fingerprint, [None, str(account(1))]),
+        write_token(fingerprint, ["x\x00", str(account(1))]),
+        write_token(fingerprint, [{"a": 1}, str(account(1))]),
+        write_token("another query", ["x", str(account(1))]),
+        "A" * 5_000,
+    ]
+    for token in forged:
+        with pytest.raises(InvalidInput) as refused:
+            await rm.page(cars, order=["name"], page=PageRequest(5, token))
+        assert set(refused.value.fields) == {"page_token"}
+    for query in ({"order": ["-name"]}, {"order": ["name"], "where": [eq("doors", 1)]}):
+        with pytest.raises(InvalidInput):
+            await rm.page(cars, page=PageRequest(5, page.next_page_token), **query)
+
+
+async def test_groups_and_sums(rm: ReadModels) -> None:
+    found = await rm.count(cars, by=["stage", "size"], sum=["price", "doors"], where=[eq("sold", True)])
+    wanted: dict[tuple[str, Any], list[Any]] = {}
+    for row in ROWS:
+        if row.sold:
+            group = wanted.setdefault((row.stage, row.size), [0, Decimal(0), 0])
+            wanted[row.stage, row.size] = [group[0] + 1, group[1] + row.price, group[2] + row.doors]
+    assert {(g["stage"], g["size"]): [g["count"], g["price"], g["doors"]] for g in found} == wanted
+    assert await rm.count(cars, sum=["price"], where=[eq("name", "nobody")]) == [{"count": 0, "price": 0}]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    dealers=st.none() | st.frozensets(st.sampled_from(["D000", "D001", "D002", "D999"])),
+    brands=st.none() | st.frozensets(st.sampled_from(["hongtong", "chery"])),
+)
+async def test_a_scope_hides_what_is_others(
+    rm: ReadModels, dealers: frozenset[str] | None, brands: frozenset[str] | None
+) -> None:
+    """By every query: nothing of another store is readable, listable or countable."""
+    scope = Scope(dealers, brands)
+    mine = rm.within(scope)
+    seen = {
+        row.car_id: row
+        for row in ROWS
+        if (dealers is None or row.dealer_id in dealers) and (brands is None or row.brand in brands)
+    }
+    keys = [row.car_id for row in ROWS]
+    assert await mine.get_many(cars, keys) == seen
+    assert {
+        row.car_id for row in await mine.all(cars, where=[any_(eq("sold", True), eq("sold", False))])
+    } == set(seen)
+    assert await mine.total(cars) == len(seen)
+    assert [row async for row in mine.scan(cars)] == sorted(seen.values(), key=lambda row: row.car_id)
+    for row in ROWS[:6]:
+        assert (await mine.get(cars, row.car_id) is not None) == (row.car_id in seen)
+    assert rm.scope == Scope()
+
+
+async def test_a_scope_does_not_touch_rows_that_are_nobodys(rm: ReadModels, pool: Any) -> None:
+    table = tables.Table("lot", pairs)
+    await pool.execute(table.upsert_sql, *table.upsert_arrays([PairRow(account(1), "x", 1)]))
+    assert await rm.within(Scope(frozenset(), frozenset())).total(pairs) == 1
+
+
+async def test_a_read_model_that_is_not_there_is_unavailable(pool: Any) -> None:
+    elsewhere = ReadModels(pool, "elsewhere", [cars])
+    for query in (elsewhere.get(cars, account(1)), elsewhere.position(cars)):
+        with pytest.raises(Unavailable):
+            await query
+
+
+async def test_what_you_wrote_you_read(database_url: str) -> None:
+    accounts = bank()
+    async with open_bank(database_url) as shop, running(shop.runner(accounts)):
+        read_models = ReadModels(shop.pool, "bank", [accounts])
+        await shop.reached(await shop.tell(account(0), Opened(owner="zero")), "account")
+        for number in range(1, 60):
+            position = await shop.tell(account(number), Opened(owner=f"owner {number}"))
+            await read_models.wait_for(accounts, position, 10)
+            row = await read_models.get(accounts, account(number))
+            assert row is not None
+            assert row.owner == f"owner {number}"
+        await read_models.close()
+
+
+async def test_many_wait_at_once(database_url: str) -> None:
+    accounts = bank()
+    async with open_bank(database_url, connections=20) as shop, running(shop.runner(accounts)):
+        read_models = ReadModels(shop.pool, "bank", [accounts])
+        await shop.reached(await shop.tell(account(0), Opened(owner="zero")), "account")
+
+        async def write_and_read(number: int) -> None:
+            position = await shop.tell(account(number), Opened(owner=str(number)))
+            await read_models.wait_for(accounts, position, 20)
+            assert await read_models.get(accounts, account(number)) is not None
+
+        await asyncio.gather(*(write_and_read(number) for number in range(1, 80)))
+        await read_models.close()
+
+
+async def test_waiting_ends_with_an_error_that_says_so(database_url: str) -> None:
+    accounts = bank()
+    async with open_bank(database_url) as shop:
+        await tables.migrate(shop.pool, "bank", [accounts])
+        position = await shop.tell(account(1), Opened(owner="one"))
+        read_models = ReadModels(shop.pool, "bank", [accounts])
+        with pytest.raises(NotYetThere) as refused:
+            await read_models.wait_for(accounts, position, 0.2)
+        assert set(refused.value.fields) == {"after-position"}
+        await read_models.close()
+
+
+async def test_waiting_works_although_its_listener_was_cut(database_url: str) -> None:
+    accounts = bank()
+    async with open_bank(database_url) as shop, running(shop.runner(accounts)):
+        read_models = ReadModels(shop.pool, "bank", [accounts])
+        await shop.reached(await shop.tell(account(0), Opened(owner="zero")), "account")
+        cut = 0
+        for number in range(1, 9):
+            position = await shop.tell(account(number), Opened(owner="x"))
+            await read_models.wait_for(accounts, position, 20)
+            cut += await shop.pool.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND datname = current_database() AND query ILIKE 'LISTEN%bank_projection%'"
+            )
+        assert cut
+        await read_models.close()
+
+
+def _unpadded(token: str) -> bytes:
+    return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
