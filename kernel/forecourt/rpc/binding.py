@@ -34,7 +34,7 @@ from pydantic import BaseModel
 from forecourt.deciders import Command, Decider, Outcome
 from forecourt.projections.projection import Projection
 from forecourt.rpc.calls import Call
-from forecourt.rpc.convert import attributes, writer
+from forecourt.rpc.convert_out import attributes, writer
 
 __all__ = ["Api", "BindingError", "Call", "Kind", "Rpc"]
 

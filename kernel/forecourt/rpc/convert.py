@@ -1,32 +1,24 @@
-"""Between protobuf messages and the models of the domain, by field name, compiled once per type.
+"""From protobuf messages to the models of the domain, by field name, compiled once per type.
 
-In, for pydantic (`reader`): strings stay strings (pydantic makes ids, decimals and dates of them), enums lose
+For pydantic (`reader`): strings stay strings (pydantic makes ids, decimals and dates of them), enums lose
 their prefix (``CUSTOMER_KIND_PROSPECT`` is ``"prospect"``), timestamps become aware datetimes. What the
 caller did not give is absent, so that the model's default or its "Field required" applies: unset messages and
 optional fields, UNSPECIFIED, empty strings; empty lists, maps and zeros where the model has a default.
-
-Out (`writer`): rows, dataclasses, pydantic models and dicts become messages; UUID and Decimal are spelled as
-strings, datetimes as timestamps, labels as enum values, None is left out.
+The other way is `forecourt.rpc.convert_out`.
 """
 
-import dataclasses
 import math
 import re
 import types
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from enum import Enum
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Annotated, Any, Union, cast, get_args, get_origin
-from uuid import UUID
 
-import msgspec
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 from pydantic import BaseModel
@@ -39,10 +31,10 @@ MAX_STRING = 10_000
 
 Convert = Callable[[Any], Any]
 
-_TEXT, _BYTES, _ENUM = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_ENUM
-_MESSAGES = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP)
-_FLOATS = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
-_WRAPPERS = {
+TEXT, BYTES, ENUM = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_ENUM
+MESSAGES = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP)
+FLOATS = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
+WRAPPERS = {
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 }
@@ -60,9 +52,6 @@ class _BadValue(Exception):
     def within(self, name: str) -> "_BadValue":
         """The same problem, seen from the enclosing field ``name``."""
         return _BadValue(self.reason, f"{name}.{self.path}" if self.path else name)
-
-
-# --- in: message to dict
 
 
 def reader(
@@ -155,22 +144,22 @@ def _model_fields(descriptor: Descriptor, model: type[BaseModel] | None) -> dict
 
 def _set_default(absent: dict[str, Any], field: FieldDescriptor) -> None:
     """What stands for a field without presence that the caller left at its zero."""
-    if _is_map(field):
+    if is_map(field):
         absent[field.name] = {}
     elif field.is_repeated:
         absent[field.name] = ()
-    elif field.type == _ENUM:
-        label = enum_labels(_enum(field)).get(0)
+    elif field.type == ENUM:
+        label = enum_labels(enum_type(field)).get(0)
         if label is not None:
             absent[field.name] = label
-    elif field.type not in (_TEXT, _BYTES):
+    elif field.type not in (TEXT, BYTES):
         absent[field.name] = field.default_value
 
 
 def _field_reader(field: FieldDescriptor, info: FieldInfo | None) -> Convert:
-    if _is_map(field):
-        key = _value_reader(_inner(field).fields_by_name["key"], info)
-        value = _value_reader(_inner(field).fields_by_name["value"], info)
+    if is_map(field):
+        key = _value_reader(message_type(field).fields_by_name["key"], info)
+        value = _value_reader(message_type(field).fields_by_name["value"], info)
         return lambda entries: {key(k): _entry(value, str(k), v) for k, v in entries.items()}
     convert = _value_reader(field, info)
     if not field.is_repeated:
@@ -190,21 +179,21 @@ def _entry(convert: Convert, key: str, value: Any) -> Any:
 
 
 def _value_reader(field: FieldDescriptor, info: FieldInfo | None) -> Convert:
-    if field.type == _TEXT:
+    if field.type == TEXT:
         return _bounded_text if info is None or not _sets_length(info) else _text
-    if field.type == _ENUM:
-        return _enum_reader(_enum(field))
-    if field.type in _FLOATS:
+    if field.type == ENUM:
+        return _enum_reader(enum_type(field))
+    if field.type in FLOATS:
         return _finite
-    if field.type in _MESSAGES:
-        special = _SPECIAL_READERS.get(_inner(field).full_name)
+    if field.type in MESSAGES:
+        special = _SPECIAL_READERS.get(message_type(field).full_name)
         if special is not None:
             return special
-        return _nested_reader(_inner(field), _nested_model(info))
-    return _same
+        return _nested_reader(message_type(field), _nested_model(info))
+    return same
 
 
-def _same(value: Any) -> Any:
+def same(value: Any) -> Any:
     return value
 
 
@@ -286,22 +275,22 @@ _SPECIAL_READERS: dict[str, Convert] = {
     "google.protobuf.Struct": _read_struct,
     "google.protobuf.Value": _read_struct,
     "google.protobuf.ListValue": _read_struct,
-    **dict.fromkeys(_WRAPPERS, _read_wrapper),
+    **dict.fromkeys(WRAPPERS, _read_wrapper),
 }
 
 
-def _inner(field: FieldDescriptor) -> Descriptor:
+def message_type(field: FieldDescriptor) -> Descriptor:
     """The message type of a message field."""
     return cast(Descriptor, field.message_type)
 
 
-def _enum(field: FieldDescriptor) -> EnumDescriptor:
+def enum_type(field: FieldDescriptor) -> EnumDescriptor:
     """The enum type of an enum field."""
     return cast(EnumDescriptor, field.enum_type)
 
 
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.type in _MESSAGES and bool(_inner(field).GetOptions().map_entry)
+def is_map(field: FieldDescriptor) -> bool:
+    return field.type in MESSAGES and bool(message_type(field).GetOptions().map_entry)
 
 
 def _parts(annotation: Any) -> Iterable[Any]:
@@ -330,162 +319,3 @@ def _nested_model(info: FieldInfo | None) -> type[BaseModel] | None:
         part for part in _parts(info.annotation) if isinstance(part, type) and issubclass(part, BaseModel)
     }
     return models.pop() if len(models) == 1 else None
-
-
-# --- out: object to message
-
-
-@cache
-def writer(descriptor: Descriptor) -> Callable[[Any], Message]:
-    """A function from a row, dataclass, pydantic model, dict or ready message to a message of this type.
-
-    It raises `ConversionError` for an object whose class lacks a field of the message, and for values that do
-    not fit their field. Keys that a dict lacks, and None, are left unset.
-    """
-    cls = GetMessageClass(descriptor)
-    fields = {field.name: _field_writer(field) for field in descriptor.fields}
-
-    def write(value: Any) -> Message:
-        if isinstance(value, cls):
-            return value
-        given: dict[str, Any] = {}
-        name = ""
-        try:
-            if isinstance(value, Mapping):
-                for name, inner in value.items():
-                    if name not in fields:
-                        raise ConversionError(f"{descriptor.full_name}: has no field {name!r}")
-                    if inner is not None:
-                        given[name] = fields[name](inner)
-            else:
-                _check_class(descriptor, cast(Hashable, type(value)))
-                for name, convert in fields.items():
-                    inner = getattr(value, name)
-                    if inner is not None:
-                        given[name] = convert(inner)
-            return cls(**given)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            where = f"{descriptor.full_name}.{name}"
-            raise ConversionError(f"{where}: {type(error).__name__} while writing it") from error
-
-    return write
-
-
-@lru_cache(maxsize=10_000)
-def _check_class(descriptor: Descriptor, cls: Hashable) -> None:
-    known = attributes(cast(type[Any], cls))
-    if missing := [name for name in descriptor.fields_by_name if name not in known]:
-        raise ConversionError(f"{descriptor.full_name}: {cls} has no {missing}")
-
-
-def attributes(cls: type[Any]) -> set[str]:
-    """The names of a class's fields and properties."""
-    known = set(dir(cls))
-    if issubclass(cls, msgspec.Struct):
-        return known | set(cls.__struct_fields__)
-    if issubclass(cls, BaseModel):
-        return known | set(cls.model_fields)
-    if dataclasses.is_dataclass(cls):
-        return known | {field.name for field in dataclasses.fields(cls)}
-    return known
-
-
-def _field_writer(field: FieldDescriptor) -> Convert:
-    if _is_map(field):
-        key = _value_writer(_inner(field).fields_by_name["key"])
-        value = _value_writer(_inner(field).fields_by_name["value"])
-        return lambda entries: {key(k): value(v) for k, v in entries.items()}
-    convert = _value_writer(field)
-    if not field.is_repeated:
-        return convert
-    return lambda values: [convert(value) for value in values]
-
-
-def _value_writer(field: FieldDescriptor) -> Convert:
-    if field.type == _TEXT:
-        return _spell
-    if field.type == _ENUM:
-        return _enum_writer(_enum(field))
-    if field.type in _FLOATS:
-        return float
-    if field.type in _MESSAGES:
-        special = _SPECIAL_WRITERS.get(_inner(field).full_name)
-        if special is not None:
-            return special
-        if _inner(field).full_name in _WRAPPERS:
-            wrapper = GetMessageClass(_inner(field))
-            return lambda value: wrapper(value=value)
-        return _later(_inner(field))
-    return _same
-
-
-def _later(descriptor: Descriptor) -> Convert:
-    """The writer of a nested message, looked up when first needed: a message may hold its own kind."""
-
-    def write(value: Any) -> Message:
-        return writer(descriptor)(value)
-
-    return write
-
-
-def _spell(value: Any) -> str:
-    if isinstance(value, Enum):
-        value = value.value
-    if isinstance(value, str):
-        return value
-    if isinstance(value, UUID | int):
-        return str(value)
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(f"cannot spell {type(value).__name__}")
-
-
-def _enum_writer(enum: EnumDescriptor) -> Convert:
-    numbers = {label: number for number, label in enum_labels(enum).items()}
-
-    def write(value: Any) -> int:
-        if isinstance(value, Enum):
-            value = value.value
-        if isinstance(value, str):
-            return numbers[value.lower()] if value else 0
-        return int(value)
-
-    return write
-
-
-def _write_time(value: datetime | Timestamp) -> Timestamp:
-    if isinstance(value, Timestamp):
-        return value
-    if value.tzinfo is None:
-        raise ValueError("time without a zone")
-    time = Timestamp()
-    time.FromDatetime(value)
-    return time
-
-
-def _write_duration(value: timedelta | Duration) -> Duration:
-    if isinstance(value, Duration):
-        return value
-    duration = Duration()
-    duration.FromTimedelta(value)
-    return duration
-
-
-def _write_date(value: date | Date) -> Date:
-    return value if isinstance(value, Date) else Date(year=value.year, month=value.month, day=value.day)
-
-
-def _write_struct(value: Any) -> struct_pb2.Struct:
-    return json_format.ParseDict(value, struct_pb2.Struct())
-
-
-_SPECIAL_WRITERS: dict[str, Convert] = {
-    "google.protobuf.Timestamp": _write_time,
-    "google.protobuf.Duration": _write_duration,
-    "google.type.Date": _write_date,
-    "google.protobuf.Struct": _write_struct,
-}

@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
 from forecourt.errors import InvalidInput
-from forecourt.rpc.convert import ConversionError, enum_labels, reader, writer
+from forecourt.rpc.convert import ConversionError, enum_labels, reader
+from forecourt.rpc.convert_out import writer
 
 FIELD = descriptor_pb2.FieldDescriptorProto
 PREFIX = ".convert.test."
