@@ -138,9 +138,9 @@ async def test_a_command_is_executed_once_although_the_handler_runs_twice(probe:
 async def test_sigkill_in_the_middle_of_a_load_loses_and_repeats_nothing(probe: Probe) -> None:
     numbers = list(range(1500))
     process = await probe.start()
-    publish(probe.amqp_uri, *(asked(number) for number in numbers))
-    for _ in range(3):
+    for start in range(0, len(numbers), 500):
         before = len(await probe.effects())
+        publish(probe.amqp_uri, *(asked(number) for number in numbers[start : start + 500]))
 
         async def moved(before: int = before) -> bool:
             return len(await probe.effects()) > before + 50

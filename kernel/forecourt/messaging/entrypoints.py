@@ -29,14 +29,15 @@ What `on_event` promises:
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import eventlet
 import kombu
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
-from nameko.messaging import Consumer, QueueConsumer
+from nameko.messaging import Consumer, QueueConsumer, QueueConsumerStopped
 from prometheus_client import Gauge
 
 from forecourt import logs
@@ -47,7 +48,7 @@ from forecourt.eventstore.port import StoredEvent, StoreUnavailable
 from forecourt.eventstore.postgres import LOST
 from forecourt.messaging import retries, topology
 from forecourt.messaging.cloudevents import MalformedCloudEvent, from_cloudevent
-from forecourt.messaging.forwarder import BrokerUnavailable, Forwarder
+from forecourt.messaging.forwarder import BROKER_TROUBLE, BrokerUnavailable, Forwarder
 from forecourt.metrics import HANDLED, HANDLER_SECONDS, PARKED, RETRIES
 from forecourt.registry import RegistryError, UndecodableEvent
 from forecourt.worker import bridge
@@ -90,6 +91,8 @@ class EventConsumer(QueueConsumer):  # type: ignore[misc]  # nameko has no types
     running handlers are lost; this one waits for them.
     """
 
+    _pending_remove_providers: dict[Any, Any]
+
     def __init__(self) -> None:
         super().__init__()
         self.in_hand = 0
@@ -126,9 +129,30 @@ class EventConsumer(QueueConsumer):  # type: ignore[misc]  # nameko has no types
         if not self._consumers and not self.in_hand:
             self.should_stop = True
 
+    def run(self, *arguments: Any, **options: Any) -> None:
+        """Consume until stopped, through any number of connections."""
+        try:
+            super().run(*arguments, **options)
+        except QueueConsumerStopped:
+            log.warning("stopped while the broker was away", service=self.container.service_name)
+
+    @contextmanager
+    def establish_connection(self) -> Iterator[Any]:
+        """Connect, however long that takes, with shorter pauses than kombu's, which grow to half a minute."""
+        with self.create_connection() as connection:
+            connection.ensure_connection(
+                self.on_connection_error, interval_start=0.2, interval_step=0.4, interval_max=3.0
+            )
+            yield connection
+
     def on_connection_error(self, error: Exception, interval: float) -> None:
-        """Called before another attempt to connect."""
+        """Called before another attempt to connect, which there is not once all handlers are to stop."""
         log.warning("broker does not answer", error=type(error).__name__, retry_in=interval)
+        if self._pending_remove_providers.keys() >= self._providers:
+            for removed in self._pending_remove_providers.values():
+                removed.send()
+            self._pending_remove_providers = {}
+            raise QueueConsumerStopped
 
     def _deliver(self, provider: "OnEvent", message: Any) -> None:
         self.in_hand += 1
@@ -141,10 +165,13 @@ class EventConsumer(QueueConsumer):  # type: ignore[misc]  # nameko has no types
         """Acknowledge a message, or give it back; where its connection is gone the broker has done so."""
         self.in_hand -= 1
         IN_HAND.labels(self.container.service_name).set(self.in_hand)
-        if requeue:
-            self.requeue_message(message)
-        else:
-            self.ack_message(message)
+        try:
+            if requeue:
+                message.requeue()
+            else:
+                message.ack()
+        except BROKER_TROUBLE as error:
+            log.info("broker has taken a message back", error=type(error).__name__)
 
 
 class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types

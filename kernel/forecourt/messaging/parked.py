@@ -5,6 +5,7 @@ out only after the broker has confirmed it in its handler's queue.
 """
 
 import hashlib
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from amqp.exceptions import NotFound as QueueNotFound
 
 from forecourt import logs
+from forecourt.clock import monotonic
 from forecourt.errors import InvalidInput, NotFound
 from forecourt.messaging import retries
 from forecourt.messaging.cloudevents import MalformedCloudEvent, from_cloudevent
@@ -20,6 +22,9 @@ from forecourt.messaging.forwarder import BROKER_TROUBLE, BrokerUnavailable, For
 from forecourt.messaging.topology import home_of
 
 log = logs.get(__name__)
+
+RETURN_SECONDS = 2.0
+"""Longest wait until messages that were looked at are to be seen again."""
 
 MAX_LISTED = 1_000
 """Most messages that one look shows."""
@@ -43,13 +48,13 @@ class ParkedMessage:
 def count_parked(amqp_uri: str, queues: Collection[str]) -> dict[str, int]:
     """Messages in each parking queue; queues that do not exist are left out. Raises `BrokerUnavailable`."""
     found: dict[str, int] = {}
-    for queue in queues:
-        home_of(queue)
-        try:
-            with _channel(amqp_uri, queue) as (_, count):
-                found[queue] = count
-        except NotFound:
-            continue
+    with _connection(amqp_uri) as connection:
+        for queue in queues:
+            _home(queue)
+            try:
+                found[queue] = connection.channel().queue_declare(queue, passive=True).message_count
+            except QueueNotFound:
+                continue  # which has closed its channel only
     return found
 
 
@@ -61,8 +66,8 @@ def list_parked(amqp_uri: str, queue: str, *, limit: int = 100) -> list[ParkedMe
     """
     if not 1 <= limit <= MAX_LISTED:
         raise InvalidInput("limit: out of range", fields={"limit": f"must be 1 to {MAX_LISTED}"})
-    with _channel(amqp_uri, queue) as (channel, count):
-        return [_described(message) for message in _take(channel, queue, min(count, limit))]
+    with _look(amqp_uri, queue) as look:
+        return [_described(message) for message in look.messages(limit)]
 
 
 def replay(amqp_uri: str, queue: str, ids: Collection[str] | None = None) -> int:
@@ -74,8 +79,8 @@ def replay(amqp_uri: str, queue: str, ids: Collection[str] | None = None) -> int
     """
     home = _home(queue)
     sent = 0
-    with _channel(amqp_uri, queue) as (channel, count), Forwarder(amqp_uri) as forwarder:
-        for message in _take(channel, queue, count):
+    with _look(amqp_uri, queue) as look, Forwarder(amqp_uri) as forwarder:
+        for message in look.messages():
             if ids is not None and message_id(message) not in ids:
                 continue
             properties = {
@@ -85,7 +90,7 @@ def replay(amqp_uri: str, queue: str, ids: Collection[str] | None = None) -> int
             }
             headers = retries.fresh(message.headers or {})
             forwarder.send("", home, _body(message), properties=properties, headers=headers)
-            channel.basic_ack(message.delivery_tag)
+            look.remove(message)
             sent += 1
     if ids and not sent:
         raise NotFound(f"queue {queue}: holds none of the messages")
@@ -100,11 +105,11 @@ def discard(amqp_uri: str, queue: str, id: str, *, reason: str) -> ParkedMessage
     """
     if not reason.strip():
         raise InvalidInput("reason: must be given", fields={"reason": "must be given"})
-    with _channel(amqp_uri, queue) as (channel, count):
-        for message in _take(channel, queue, count):
+    with _look(amqp_uri, queue) as look:
+        for message in look.messages():
             if message_id(message) == id:
                 dropped = _described(message)
-                channel.basic_ack(message.delivery_tag)
+                look.remove(message)
                 log.warning(
                     "parked message dropped", queue=queue, id=id, event_type=dropped.type, reason=reason
                 )
@@ -119,17 +124,12 @@ def message_id(message: Any) -> str:
 
 
 @contextmanager
-def _channel(amqp_uri: str, queue: str) -> Iterator[tuple[Any, int]]:
-    """A channel, and the number of messages in ``queue``. Closing it puts back what was not acknowledged."""
-    _home(queue)
+def _connection(amqp_uri: str) -> Iterator[Any]:
     connection = None
     try:
         connection = connect(amqp_uri)
-        channel = connection.channel()
-        yield channel, channel.queue_declare(queue, passive=True).message_count
+        yield connection
         connection.release()
-    except QueueNotFound:
-        raise NotFound(f"queue: {queue} does not exist") from None
     except BROKER_TROUBLE as error:
         raise BrokerUnavailable(f"broker: {type(error).__name__}") from error
     finally:
@@ -137,20 +137,57 @@ def _channel(amqp_uri: str, queue: str) -> Iterator[tuple[Any, int]]:
             connection.collect(0.1)
 
 
+class _Look:
+    """An open parking queue: what is taken out of `messages` and not removed goes back at the end."""
+
+    def __init__(self, channel: Any, queue: str) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._due = self._ready()
+
+    def messages(self, limit: int | None = None) -> Iterator[Any]:
+        """What is parked now: one that is parked again meanwhile is not met twice."""
+        for _ in range(min(self._due, limit or self._due)):
+            message = self._channel.basic_get(self._queue)
+            if message is None:
+                return
+            yield message
+
+    def remove(self, message: Any) -> None:
+        """Take a message out for good."""
+        self._channel.basic_ack(message.delivery_tag)
+        self._due -= 1
+
+    def give_back(self) -> None:
+        """Return the rest, and wait until it is there: the next look must not find the queue empty."""
+        self._channel.basic_recover(requeue=True)
+        deadline = monotonic() + RETURN_SECONDS
+        while self._ready() < self._due and monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _ready(self) -> int:
+        return int(self._channel.queue_declare(self._queue, passive=True).message_count)
+
+
+@contextmanager
+def _look(amqp_uri: str, queue: str) -> Iterator[_Look]:
+    _home(queue)
+    with _connection(amqp_uri) as connection:
+        try:
+            look = _Look(connection.channel(), queue)
+        except QueueNotFound:
+            raise NotFound(f"queue: {queue} does not exist") from None
+        try:
+            yield look
+        finally:
+            look.give_back()
+
+
 def _home(queue: str) -> str:
     try:
         return home_of(queue)
     except ValueError as error:
         raise InvalidInput(str(error), fields={"queue": "is not a parking queue"}) from None
-
-
-def _take(channel: Any, queue: str, count: int) -> Iterator[Any]:
-    """At most ``count`` messages, unacknowledged: one that is parked again meanwhile is not met twice."""
-    for _ in range(count):
-        message = channel.basic_get(queue)
-        if message is None:
-            return
-        yield message
 
 
 def _described(message: Any) -> ParkedMessage:

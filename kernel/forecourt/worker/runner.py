@@ -20,6 +20,7 @@ bridge.install()
 import eventlet  # noqa: E402  # the bridge comes first
 from nameko.exceptions import ConfigurationError  # noqa: E402
 from nameko.runners import ServiceRunner  # noqa: E402
+from prometheus_client import Gauge  # noqa: E402
 
 from forecourt import logs  # noqa: E402
 from forecourt.clock import Clock, SystemClock  # noqa: E402
@@ -28,7 +29,10 @@ from forecourt.eventstore import open_store  # noqa: E402
 from forecourt.eventstore.port import StoreUnavailable  # noqa: E402
 from forecourt.eventstore.postgres import LOST  # noqa: E402
 from forecourt.http import HttpEdge  # noqa: E402
-from forecourt.messaging.forwarder import connect  # noqa: E402
+from forecourt.messaging import topology  # noqa: E402
+from forecourt.messaging.entrypoints import OnEvent  # noqa: E402
+from forecourt.messaging.forwarder import BrokerUnavailable, connect  # noqa: E402
+from forecourt.messaging.parked import count_parked  # noqa: E402
 from forecourt.service import Service  # noqa: E402
 from forecourt.worker.runtime import CONFIG_KEY, Runtime, open_runtime  # noqa: E402
 
@@ -39,6 +43,11 @@ HEARTBEAT = 10
 
 PRUNE_SECONDS = 600.0
 """How often ids of handled events that are too old are forgotten."""
+
+PARKED_SECONDS = 15.0
+"""How often the parking queues are counted."""
+
+PARKED_NOW = Gauge("forecourt_parking_queue_messages", "Messages given up and not yet dealt with", ["queue"])
 
 OpenRuntime = Callable[[Service, Settings], Awaitable[Runtime]]
 
@@ -65,7 +74,7 @@ def run_worker(service: Service, settings: Settings, *, open_with: OpenRuntime =
     runner = ServiceRunner(_nameko_config(settings, runtime))
     for cls in classes:
         runner.add_service(cls)
-    pruning = eventlet.spawn(_prune, runtime)
+    chores = [eventlet.spawn(_prune, runtime), eventlet.spawn(_count_parked, runner, settings)]
     log.info("worker starting", service=service.name, http_port=http.port)
     ended = eventlet.spawn(_serve, runner, stop)
     stop.wait()
@@ -77,7 +86,8 @@ def run_worker(service: Service, settings: Settings, *, open_with: OpenRuntime =
         log.warning("worker gave up waiting for handlers", service=service.name)
         sys.stderr.flush()
         os._exit(0)
-    pruning.kill()
+    for chore in chores:
+        chore.kill()
     log.info("worker stopped", service=service.name)
 
 
@@ -146,6 +156,22 @@ def _prune(runtime: Runtime) -> None:
                 eventlet.sleep(0.1)
         except LOST as error:
             log.warning("could not forget old event ids", error=type(error).__name__)
+
+
+def _count_parked(runner: Any, settings: Settings) -> None:
+    queues = [
+        topology.parking_queue(topology.handler_queue(container.service_name, entrypoint.method_name))
+        for container in runner.containers
+        for entrypoint in container.entrypoints
+        if isinstance(entrypoint, OnEvent)
+    ]
+    while True:
+        eventlet.sleep(PARKED_SECONDS)
+        try:
+            for queue, count in count_parked(settings.broker, queues).items():
+                PARKED_NOW.labels(queue).set(count)
+        except BrokerUnavailable as error:
+            log.warning("could not count parked messages", error=str(error))
 
 
 def _broker_check(settings: Settings) -> Callable[[], Awaitable[object]]:
