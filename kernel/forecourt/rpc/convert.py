@@ -9,11 +9,10 @@ The other way is `forecourt.rpc.convert_out`.
 
 import math
 import re
-import types
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
-from typing import Annotated, Any, Union, cast, get_args, get_origin
+from typing import Annotated, Any, cast, get_args, get_origin
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -180,7 +179,7 @@ def _entry(convert: Convert, key: str, value: Any) -> Any:
 
 def _value_reader(field: FieldDescriptor, info: FieldInfo | None) -> Convert:
     if field.type == TEXT:
-        return _bounded_text if info is None or not _sets_length(info) else _text
+        return _bounded_text if info is None or not _sets_length(info, of_items=field.is_repeated) else _text
     if field.type == ENUM:
         return _enum_reader(enum_type(field))
     if field.type in FLOATS:
@@ -299,14 +298,15 @@ def _parts(annotation: Any) -> Iterable[Any]:
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from annotation.__metadata__
-    if origin in (Annotated, Union, types.UnionType, tuple, list, dict, set, frozenset) or origin is not None:
+    if origin is not None:
         for inner in get_args(annotation):
             if inner is not Ellipsis and not isinstance(inner, str):
                 yield from _parts(inner)
 
 
-def _sets_length(info: FieldInfo) -> bool:
-    metadata = [*info.metadata, *_parts(info.annotation)]
+def _sets_length(info: FieldInfo, *, of_items: bool) -> bool:
+    """Whether a model limits the length of a string, or of the strings in a list (not the list's own length)."""
+    metadata = [*([] if of_items else info.metadata), *_parts(info.annotation)]
     nested = [inner for item in metadata if isinstance(item, FieldInfo) for inner in item.metadata]
     return any(getattr(item, "max_length", None) is not None for item in [*metadata, *nested])
 

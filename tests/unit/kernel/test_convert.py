@@ -5,7 +5,7 @@ from dataclasses import dataclass, make_dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -54,6 +54,7 @@ def _compile() -> Any:
         enum.value.add(name=f"HTTP_ROUTE_PLAN_{name}", number=number)
     leaf = file.message_type.add(name="Leaf")
     leaf.field.extend([_field("label", 1, FIELD.TYPE_STRING), _field("count", 2, FIELD.TYPE_INT32)])
+    file.message_type.add(name="Names").field.append(_field("names", 1, FIELD.TYPE_STRING, repeated=True))
     tree = file.message_type.add(name="Tree")
     tree.field.extend(
         [
@@ -196,6 +197,21 @@ def test_a_model_may_allow_longer_strings_and_limits_shorter_ones_itself() -> No
         count: int = 0
 
     assert reader(LEAF, Long)(LeafMessage(label="x" * 20_000))["label"] == "x" * 20_000
+
+
+def test_a_lists_own_limit_is_not_one_of_its_strings() -> None:
+    class Few(BaseModel):
+        names: tuple[str, ...] = Field(default=(), max_length=3)
+
+    class Short(BaseModel):
+        names: tuple[Annotated[str, Field(max_length=20_000)], ...] = ()
+
+    listing = FILE.message_types_by_name["Names"]
+    message = GetMessageClass(listing)(names=["x" * 15_000])
+    with pytest.raises(InvalidInput) as caught:
+        reader(listing, Few)(message)
+    assert list(caught.value.fields) == ["names.0"]
+    assert reader(listing, Short)(message)["names"] == ["x" * 15_000]
 
 
 def test_a_field_that_the_model_does_not_know_is_found_when_compiling() -> None:
