@@ -148,6 +148,19 @@ async def test_a_runner_whose_connections_are_cut_goes_on(shop: Bank) -> None:
     await equals_a_rebuild(shop, bank(), journal())
 
 
+async def test_a_runner_is_well_again_as_soon_as_it_works_again(shop: Bank) -> None:
+    runner = shop.runner(bank())
+    async with running(runner):
+        await asyncio.wait_for(runner.leading.wait(), 10)
+        await _cut_connections(shop)
+        for wanted in (True, False):
+
+            async def found(ill: bool = wanted) -> bool:
+                return (runner.problem is not None) is ill
+
+            await eventually(found)
+
+
 async def test_an_event_that_makes_a_handler_raise_is_put_aside_alone(shop: Bank) -> None:
     async with running(shop.runner(bank(), journal())):
         await shop.tell(account(1), Opened(owner="one"))

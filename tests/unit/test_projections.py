@@ -18,6 +18,7 @@ from forecourt.projections.columns import array_literal, columns_of
 from forecourt.projections.folding import Changes, PutAside, RowCache, Target
 from forecourt.projections.follower import halves
 from forecourt.projections.projection import Index, Projection
+from forecourt.projections.runner import grouped
 from forecourt.projections.tables import Table
 from forecourt.registry import UndecodableEvent
 from forecourt.testing.given import an_id, given_rows, recorded
@@ -310,3 +311,13 @@ def test_halves_are_the_whole_in_order(count: int) -> None:
     assert second.events
     assert (first.position, first.caught_up) == (first.events[-1].position, False)
     assert (second.position, second.caught_up) == (99, True)
+
+
+def test_read_models_that_stand_together_are_followed_together() -> None:
+    targets = [target(bank(), position=position) for position in (0, 90_000, 3, 93_000, 50_000)]
+    assert [[one.position for one in group] for group in grouped(targets)] == [
+        [93_000, 90_000],
+        [50_000],
+        [3, 0],
+    ]
+    assert grouped([]) == []

@@ -34,7 +34,7 @@ class Prepared:
 class Follower:
     """Folds batches into targets, in order, each exactly once.
 
-    ``on_written`` is told of every committed batch and what it changed.
+    ``on_written`` is told of every committed batch and what it changed, also when that is nothing.
     """
 
     def __init__(
@@ -175,8 +175,13 @@ class Follower:
 
     async def _commit(self, connection: Any, prepared: Prepared, *, bulk: bool) -> None:
         batch, targets = prepared.batch, prepared.targets
-        if not targets:
-            return
+        if targets:
+            await self._write(connection, prepared, bulk=bulk)
+        if self._on_written is not None:
+            self._on_written(batch, prepared.changes)
+
+    async def _write(self, connection: Any, prepared: Prepared, *, bulk: bool) -> None:
+        batch, targets = prepared.batch, prepared.targets
         async with connection.transaction():
             answer = await checkpoint.move(
                 connection,
@@ -191,8 +196,6 @@ class Follower:
                 await write(connection, changes, bulk=bulk)
         for target in targets:
             target.position = batch.position
-        if self._on_written is not None:
-            self._on_written(batch, prepared.changes)
 
     async def _isolate(self, connection: Any, batch: Batch) -> None:
         """Write a batch that the database refused in ever smaller parts, and put aside the event at fault."""

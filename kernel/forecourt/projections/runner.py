@@ -105,8 +105,10 @@ class ProjectionRunner:
         self._targets, unbuilt = await self._load()
         groups = grouped(self._targets)
         jobs: list[Coroutine[Any, Any, Any]] = [self._report(), stop.wait(), lost.wait()]
-        jobs += [self._follow(group, None if group is groups[0] else groups[0][0]) for group in groups]
-        # One at a time: each wants its share of the connections.
+        # One that is behind, and one build, at a time: each wants its share of the connections.
+        jobs += [
+            self._follow(group, groups[0][0] if index else None) for index, group in enumerate(groups[:2])
+        ]
         jobs += [self._build(projection) for projection in unbuilt[:1]]
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
@@ -222,9 +224,11 @@ async def _closable(batches: AsyncIterator[Batch]) -> AsyncGenerator[Batch, None
 
 
 def grouped(targets: Sequence[Target]) -> list[list[Target]]:
-    """Targets by position: those near the furthest one first, then each one that is far behind, alone."""
-    if not targets:
-        return []
-    furthest = max(target.position for target in targets)
-    together = [target for target in targets if furthest - target.position <= TOGETHER]
-    return [together, *([target] for target in targets if target not in together)]
+    """Targets that stand near each other, those that stand furthest first."""
+    groups: list[list[Target]] = []
+    for target in sorted(targets, key=lambda one: -one.position):
+        if groups and groups[-1][0].position - target.position <= TOGETHER:
+            groups[-1].append(target)
+        else:
+            groups.append([target])
+    return groups
