@@ -48,7 +48,7 @@ async def echo_server() -> tuple[Any, Any, Any]:
         return request
 
     server = grpc.aio.server()
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    handlers: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("probe.Echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -28,7 +28,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 async def test_asynchronous_clients_and_green_threads_share_one_loop(database_url: str) -> None:
     with standin_server() as store:
-        done = await asyncio.to_thread(run, "messaging_bridge.py", database_url, store.url)
+        done = await asyncio.to_thread(run, "messaging_bridge.py", database_url, str(store.url))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found.pop("ticks") > found.pop("seconds") / 0.2, "timers were held up"
