@@ -158,6 +158,11 @@ class CallCommands:
         """The present state of an aggregate, the decider's initial one where there is none."""
         return (await self._handler.load(decider, aggregate_id)).state
 
+    async def owner(self, decider: Decider[Any], aggregate_id: UUID) -> tuple[str, str]:
+        """The dealer and brand that an aggregate belongs to, empty where there is none."""
+        loaded = await self._handler.load(decider, aggregate_id)
+        return loaded.dealer_id, loaded.brand
+
     async def head(self) -> int:
         """The position of the last event in the store: a read model that has reached it shows everything."""
         return await self._handler.head()
