@@ -17,6 +17,8 @@ from crm.sales.v1.sales_pb2_grpc import SalesServiceStub
 from crm.service_desk.v1.service_desk_pb2_grpc import ServiceDeskServiceStub
 
 CHUNK_ROWS = 200
+READING = ("Get", "List", "Search", "Query", "Count")
+"""How the names of queries begin."""
 
 
 class TokenSource(Protocol):
@@ -42,13 +44,13 @@ class Staff:
         self.actor = actor
         self._dealers = frozenset(dealers)
         token = tokens.token(actor, roles=[role], dealers=dealers, brands=["hongtong"])
-        self.metadata: list[tuple[str, str]] = [("authorization", f"Bearer {token}")]
-        if len(dealers) > 1:
-            self.metadata.append(("dealer-id", dealers[0]))
-        self.customer = Calls(CustomerServiceStub(channel), self.metadata)
-        self.sales = Calls(SalesServiceStub(channel), self.metadata)
-        self.desk = Calls(ServiceDeskServiceStub(channel), self.metadata)
-        self.notify = Calls(NotifyServiceStub(channel), self.metadata)
+        metadata = [("authorization", f"Bearer {token}")]
+        # Somebody who acts for several dealers says for which one a command is.
+        writing = [("dealer-id", dealers[0])] if len(dealers) > 1 else []
+        self.customer = Calls(CustomerServiceStub(channel), metadata, writing)
+        self.sales = Calls(SalesServiceStub(channel), metadata, writing)
+        self.desk = Calls(ServiceDeskServiceStub(channel), metadata, writing)
+        self.notify = Calls(NotifyServiceStub(channel), metadata, writing)
 
     def serves(self, dealer_id: str) -> bool:
         """Whether this is somebody of that store."""
@@ -58,16 +60,18 @@ class Staff:
 class Calls:
     """A stub whose methods send the metadata along: ``await calls.GetLead(request)``."""
 
-    def __init__(self, stub: Any, metadata: list[tuple[str, str]]) -> None:
+    def __init__(self, stub: Any, metadata: list[tuple[str, str]], writing: list[tuple[str, str]]) -> None:
         self._stub = stub
         self._metadata = metadata
+        self._writing = writing
 
     def __getattr__(self, rpc: str) -> Any:
         method = getattr(self._stub, rpc)
+        metadata = self._metadata if rpc.startswith(READING) else [*self._metadata, *self._writing]
 
         def call(request: Any, *, after: int = 0) -> Any:
             fresh = [("after-position", str(after))] if after else []
-            return method(request, metadata=[*self._metadata, *fresh], timeout=30)
+            return method(request, metadata=[*metadata, *fresh], timeout=30)
 
         return call
 

@@ -61,5 +61,5 @@ class Report:
 
 def once_per_reason(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys under which more than one message arrived."""
-    keys = Counter((message["channel"], message["key"]) for message in messages)
+    keys = Counter((message["channel"], message["key"] or message["reference"]) for message in messages)
     return [f"{channel}:{key}" for (channel, key), count in keys.items() if count > 1]
