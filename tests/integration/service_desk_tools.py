@@ -70,8 +70,8 @@ class Refusal(Exception):
                 self.fields = {violation.field for violation in bad.field_violations}
 
 
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+def _serialize(message: Message | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 class Desk:
@@ -88,8 +88,8 @@ class Desk:
             "tester", dealers=["D001", "D002"], brands=["hongtong"], roles=["service_adviser"]
         )
 
-    async def call(self, rpc: str, *, metadata: Any = None, request: Any = None, **fields: Any) -> Any:
-        """The answer of an RPC for store D001. Raises `Refusal`."""
+    async def call(self, rpc: str, *, metadata: Any = None, message: Any = None, **fields: Any) -> Any:
+        """The answer of an RPC for store D001, to fields or to a ``message`` (or raw bytes). Raises `Refusal`."""
         method = self._methods[rpc]
         given = {
             "authorization": f"Bearer {self._token}",
@@ -101,16 +101,16 @@ class Desk:
             _serialize,
             GetMessageClass(method.output_type).FromString,
         )
-        message = GetMessageClass(method.input_type)(**(request or {}), **fields)
+        request = GetMessageClass(method.input_type)(**fields) if message is None else message
         try:
-            return await invoke(message, timeout=30, metadata=list(given.items()))
+            return await invoke(request, timeout=30, metadata=list(given.items()))
         except grpc.aio.AioRpcError as error:
             raise Refusal(error) from error
 
-    async def refusal(self, rpc: str, *, metadata: Any = None, **fields: Any) -> Refusal:
+    async def refusal(self, rpc: str, **fields: Any) -> Refusal:
         """How a call that must be refused was refused."""
         try:
-            await self.call(rpc, metadata=metadata, **fields)
+            await self.call(rpc, **fields)
         except Refusal as refusal:
             return refusal
         raise AssertionError(f"{rpc} was not refused")

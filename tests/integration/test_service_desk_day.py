@@ -140,7 +140,7 @@ async def listed(desk: Desk, rpc: str, field: str, **fields: Any) -> int:
     rows: list[str] = []
     token = ""
     while True:
-        answer = await desk.call(rpc, metadata=None, request=fields | {"page_token": token})
+        answer = await desk.call(rpc, **(fields | {"page_token": token}))
         rows += [str(row) for row in getattr(answer, field)]
         token = answer.next_page_token
         if not token:
@@ -272,89 +272,6 @@ async def test_a_hold_whose_booking_died_is_given_up(desk: Desk) -> None:
     await desk.until("CapacityReleased", 1)
     count = await desk.count()
     assert (count["CapacityReserved"], count["CapacityReleased"]) == (3, 1)
-
-
-BAD: list[tuple[str, dict[str, Any], grpc.StatusCode, str, set[str]]] = [
-    (
-        "OpenRepairOrder",
-        {},
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "",
-        {"customer_id", "vin", "odometer_km", "kind", "symptoms", "adviser_id"},
-    ),
-    ("GetRepairOrder", {"repair_order_id": "42"}, grpc.StatusCode.INVALID_ARGUMENT, "", {"repair_order_id"}),
-    ("GetRepairOrder", {"repair_order_id": str(an_id("nobody"))}, grpc.StatusCode.NOT_FOUND, "", set()),
-    ("StartWork", {"repair_order_id": str(an_id("nobody"))}, grpc.StatusCode.NOT_FOUND, "", set()),
-    ("ListRepairOrders", {"page_size": 501}, grpc.StatusCode.INVALID_ARGUMENT, "", {"page_size"}),
-    ("ListRepairOrders", {"page_token": "made up"}, grpc.StatusCode.INVALID_ARGUMENT, "", {"page_token"}),
-    ("ListRepairOrders", {"vin": "LVSHCAME01F123456"}, grpc.StatusCode.INVALID_ARGUMENT, "", {"vin"}),
-    ("GetVehicleTimeline", {}, grpc.StatusCode.INVALID_ARGUMENT, "", {"vin"}),
-    (
-        "RecordCustomerReply",
-        {"complaint_id": str(an_id("nobody"))},
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "",
-        {"accepted"},
-    ),
-    (
-        "CompleteReturnVisit",
-        {"return_visit_id": str(an_id("nobody"))},
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "",
-        {"satisfied"},
-    ),
-    (
-        "WithdrawReminder",
-        {"reminder_id": str(an_id("nobody"))},
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "",
-        {"cause"},
-    ),
-    (
-        "SetWorkshopCapacity",
-        {"day": "2026-02-30", "bays": 1, "technicians": 1},
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "",
-        {"day"},
-    ),
-    (
-        "BookAppointment",
-        {
-            "customer_id": str(an_id("c")),
-            "vin": VIN,
-            "kind": "WORK_KIND_REPAIR",
-            "starts_at": START + timedelta(hours=12),
-        },
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "outside-opening-hours",
-        {"starts_at"},
-    ),
-    (
-        "BookAppointment",
-        {
-            "customer_id": str(an_id("c")),
-            "vin": VIN,
-            "kind": "WORK_KIND_REPAIR",
-            "starts_at": START - timedelta(days=1),
-        },
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "starts-in-the-past",
-        {"starts_at"},
-    ),
-]
-
-
-async def test_bad_input_is_answered_with_the_field_and_the_reason(desk: Desk) -> None:
-    for rpc, fields, code, slug, named in BAD:
-        refusal = await desk.refusal(rpc, **fields)
-        assert refusal.code is code, f"{rpc} {fields}: {refusal}"
-        assert not slug or refusal.slug == slug, f"{rpc} {fields}: {refusal.slug}"
-        assert refusal.fields == named, f"{rpc} {fields}: {refusal.fields}"
-    opened = await repair(desk, 1)
-    stale = await desk.refusal("StartWork", repair_order_id=opened, metadata={"expected_version": 2})
-    assert stale.code is grpc.StatusCode.ABORTED
-    over = await desk.refusal("StartWork", repair_order_id=opened)
-    assert (over.code, over.slug) == (grpc.StatusCode.FAILED_PRECONDITION, "repair-order-closed")
 
 
 async def test_a_cars_timeline_shows_sales_and_service_in_every_store(desk: Desk) -> None:

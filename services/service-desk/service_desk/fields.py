@@ -1,13 +1,25 @@
 """Field types of the service desk, beside those of the whole trade."""
 
 from datetime import UTC
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from trade.fields import Code, Line, Paragraph
 
-__all__ = ["Code", "LongText", "Moment", "OdometerKm", "OptionalText", "ShortText"]
+__all__ = ["Code", "LongText", "Moment", "OdometerKm", "OptionalText", "ShortText", "Some"]
+
+T = TypeVar("T")
+
+
+def _some(items: tuple[T, ...]) -> tuple[T, ...]:
+    if not items:
+        raise ValueError("must not be empty")
+    return items
+
+
+Some = Annotated[tuple[T, ...], AfterValidator(_some)]
+"""At least one. A minimal length would count valid items only, and complain of it beside each bad one."""
 
 ShortText = Line
 """One line: a reason, a name, a finding."""

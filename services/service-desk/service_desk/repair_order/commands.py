@@ -9,7 +9,7 @@ from pydantic import Field
 from forecourt.deciders import Command
 from forecourt.errors import InvalidInput, Refused
 from forecourt.values import Money
-from service_desk.fields import Code, LongText, Moment, OdometerKm, ShortText
+from service_desk.fields import Code, LongText, Moment, OdometerKm, ShortText, Some
 from service_desk.repair_order.events import (
     Agreement,
     Kind,
@@ -23,9 +23,9 @@ from service_desk.repair_order.events import (
 )
 from trade.vin import VinStr
 
-Lines = Annotated[tuple[Line, ...], Field(min_length=1, max_length=100)]
-Parts = Annotated[tuple[PartLine, ...], Field(min_length=1, max_length=100)]
-Texts = Annotated[tuple[ShortText, ...], Field(min_length=1, max_length=20)]
+Lines = Annotated[Some[Line], Field(max_length=100)]
+Parts = Annotated[Some[PartLine], Field(max_length=100)]
+Texts = Annotated[Some[ShortText], Field(max_length=20)]
 
 
 class OpenRepairOrder(Command, creates=True):
@@ -145,7 +145,7 @@ class InvoiceRepair(RepairOrderCommand):
 
     invoice_number: Code
     lines: Lines
-    shares: Annotated[tuple[Share, ...], Field(min_length=1, max_length=3)]
+    shares: Annotated[Some[Share], Field(max_length=3)]
 
 
 class SubmitClaim(RepairOrderCommand):
