@@ -5,8 +5,8 @@ or about a message that we do not know is answered 200 and ignored: the provider
 """
 
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlencode
 from uuid import UUID, uuid5
@@ -14,9 +14,9 @@ from uuid import UUID, uuid5
 from aiohttp import web
 
 from forecourt import logs
-from forecourt.clock import Clock, SystemClock
-from forecourt.deciders import CommandHandler, Context
+from forecourt.clock import SystemClock
 from forecourt.errors import Refused, Unavailable
+from forecourt.rpc.calls import Call
 from notify import metrics
 from notify.notification import ReceiptStatus, RecordReceipt, notification
 from notify.providers.port import code_of
@@ -60,79 +60,78 @@ class Malformed(Exception):
     """A report cannot be read; the message names the field."""
 
 
-@dataclass(frozen=True)
-class Receipts:
-    """Records reports."""
+async def generic(request: web.Request, call: Call) -> web.Response:
+    """A report of the generic gateway: JSON, signed like our requests to it."""
+    if request.method != "POST":
+        return _use_post()
+    raw = await request.content.read(MAX_REPORT)
+    key = call.settings.notify_sms_generic_key.get_secret_value()
+    if not is_signed(key, request.headers, raw, SystemClock().now()):
+        return _forbidden("generic")
+    return await _answer("generic", call, lambda: read_generic(raw))
 
-    commands: CommandHandler
-    settings: NotifySettings
-    clock: Clock
 
-    async def generic(self, request: web.Request) -> web.Response:
-        """A report of the generic gateway: JSON, signed like our requests to it."""
-        raw = await request.content.read(MAX_REPORT)
-        key = self.settings.notify_sms_generic_key.get_secret_value()
-        if not is_signed(key, request.headers, raw, SystemClock().now()):
-            return _forbidden("generic")
-        return await self._answer("generic", lambda: read_generic(raw))
+async def twilio(request: web.Request, call: Call) -> web.Response:
+    """A status callback of Twilio: a form, signed over the URL that Twilio was given."""
+    if request.method != "POST":
+        return _use_post()
+    settings: NotifySettings = call.settings
+    form = {name: str(value) for name, value in (await request.post()).items()}
+    # The URL as Twilio knows it: behind a proxy the request has another.
+    url = settings.callback("twilio")
+    if request.query_string:
+        url = f"{url}?{urlencode(request.query)}"
+    token = settings.notify_twilio_auth_token.get_secret_value()
+    if not is_twilio_signed(token, url, form, request.headers.get(TWILIO_SIGNATURE, "")):
+        return _forbidden("twilio")
+    return await _answer("twilio", call, lambda: read_twilio(request.query.get("notification", ""), form))
 
-    async def twilio(self, request: web.Request) -> web.Response:
-        """A status callback of Twilio: a form, signed over the URL that Twilio was given."""
-        form = {name: str(value) for name, value in (await request.post()).items()}
-        url = self.settings.callback("twilio")
-        if request.query_string:
-            url = f"{url}?{urlencode(request.query)}"
-        token = self.settings.notify_twilio_auth_token.get_secret_value()
-        if not is_twilio_signed(token, url, form, request.headers.get(TWILIO_SIGNATURE, "")):
-            return _forbidden("twilio")
-        return await self._answer("twilio", lambda: read_twilio(request.query.get("notification", ""), form))
 
-    async def _answer(self, provider: str, read: Callable[[], Report | None]) -> web.Response:
-        try:
-            report = read()
-        except Malformed as error:
-            metrics.RECEIPTS.labels(provider, "malformed").inc()
-            return web.json_response({"error": str(error)}, status=400)
-        try:
-            outcome = "ignored" if report is None else await self.record(report)
-        except Unavailable:
-            return web.json_response({"error": "try again later"}, status=503)
-        metrics.RECEIPTS.labels(provider, outcome).inc()
-        return web.json_response({"status": outcome})
+async def _answer(provider: str, call: Call, read: Callable[[], Report | None]) -> web.Response:
+    try:
+        report = read()
+    except Malformed as error:
+        metrics.RECEIPTS.labels(provider, "malformed").inc()
+        return web.json_response({"error": str(error)}, status=400)
+    try:
+        outcome = "ignored" if report is None else await record(report, call)
+    except Unavailable:
+        return web.json_response({"error": "try again later"}, status=503)
+    metrics.RECEIPTS.labels(provider, outcome).inc()
+    return web.json_response({"status": outcome})
 
-    async def record(self, report: Report) -> str:
-        """Record a report; answers ``recorded``, ``repeated``, ``unknown`` or ``ignored``."""
-        loaded = await self.commands.load(notification, report.notification_id)
-        if loaded.version == 0:
-            return "unknown"
-        command_id = uuid5(report.notification_id, f"receipt:{report.provider}:{report.status}")
-        context = Context(
-            now=self.clock.now(),
-            command_id=command_id,
-            correlation_id=command_id,
-            actor_id=f"provider:{report.provider}",
-            dealer_id=loaded.dealer_id,
-            brand=loaded.brand,
-            roles=frozenset({"system"}),
-        )
-        command = RecordReceipt(
-            notification_id=report.notification_id,
+
+async def record(report: Report, call: Call) -> str:
+    """Record a report; answers ``recorded``, ``repeated``, ``unknown`` or ``ignored``."""
+    version = await call.commands.version(notification, report.notification_id)
+    if version == 0:
+        return "unknown"
+    dealer_id, brand = await call.commands.owner(notification, report.notification_id)
+    context = replace(
+        call.context,
+        command_id=uuid5(report.notification_id, f"receipt:{report.provider}:{report.status}"),
+        actor_id=f"provider:{report.provider}",
+        dealer_id=dealer_id,
+        brand=brand,
+    )
+    command = RecordReceipt(
+        notification_id=report.notification_id,
+        provider=report.provider,
+        reference=report.reference,
+        status=report.status,
+        code=report.code,
+    )
+    try:
+        outcome = await call.commands.execute_as(context, notification, command)
+    except Refused as error:
+        log.info(
+            "receipt ignored",
+            notification_id=str(report.notification_id),
             provider=report.provider,
-            reference=report.reference,
-            status=report.status,
-            code=report.code,
+            reason=error.slug,
         )
-        try:
-            outcome = await self.commands.execute(notification, command, context)
-        except Refused as error:
-            log.info(
-                "receipt ignored",
-                notification_id=str(report.notification_id),
-                provider=report.provider,
-                reason=error.slug,
-            )
-            return "ignored"
-        return "recorded" if outcome.version > loaded.version else "repeated"
+        return "ignored"
+    return "recorded" if outcome.version > version else "repeated"
 
 
 def read_generic(raw: bytes) -> Report | None:
@@ -187,22 +186,9 @@ def _forbidden(provider: str) -> web.Response:
     return web.json_response({"error": "bad signature"}, status=403)
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+def _use_post() -> web.Response:
+    return web.json_response({"error": "use POST"}, status=405, headers={"Allow": "POST"})
 
 
-def _route(name: Literal["generic", "twilio"]) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        if request.method != "POST":
-            return web.json_response({"error": "use POST"}, status=405, headers={"Allow": "POST"})
-        runtime: Any = request.app["runtime"]
-        part = next(part for part in runtime.services if part.service.name == "notify")
-        receipts = Receipts(part.commands, part.settings, runtime.clock)
-        return await (receipts.generic(request) if name == "generic" else receipts.twilio(request))
-
-    return handle
-
-
-ROUTES: tuple[tuple[str, Handler], ...] = (
-    ("/callbacks/sms/generic", _route("generic")),
-    ("/callbacks/sms/twilio", _route("twilio")),
-)
+ROUTES = (("/callbacks/sms/generic", generic), ("/callbacks/sms/twilio", twilio))
+"""What ``serve`` serves beside ``/metrics``."""

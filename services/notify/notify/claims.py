@@ -1,6 +1,6 @@
 """Claims on messages: of all sender processes, one at a time handles a message.
 
-A claim is a PostgreSQL advisory lock on one connection per process. It needs no time-out, of which a virtual
+A claim is a PostgreSQL advisory lock on one connection per run of the sender. It needs no time-out, of which a virtual
 clock would make nonsense: when a process dies its connection ends, and its claims with it. A claim keeps senders
 out of each other's way; that a message is not sent twice is the aggregate's doing (`StartAttempt`).
 """
@@ -22,7 +22,7 @@ TIMEOUT = 5.0
 
 
 class Claims:
-    """The claims of one process. A connection that is lost takes all of them with it."""
+    """The claims of one sender. A connection that is lost takes all of them with it."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
@@ -30,7 +30,7 @@ class Claims:
         self._busy = asyncio.Lock()
 
     async def take(self, ids: Sequence[UUID]) -> set[UUID]:
-        """Claim messages that this process has not claimed yet; those that nobody else has."""
+        """Claim messages that this sender has not claimed yet; those that nobody else has."""
         if not ids:
             return set()
         async with self._busy:
@@ -45,7 +45,7 @@ class Claims:
                 await self._connection.execute(_GIVE_BACK, list(ids), timeout=TIMEOUT)
 
     async def close(self) -> None:
-        """Give back everything."""
+        """Give back everything, and the connection."""
         async with self._busy:
             await self._drop()
 

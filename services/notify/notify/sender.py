@@ -83,12 +83,18 @@ class Sender:
         Returns earlier when nothing is due, and later when a provider is slow: nothing is left in hand.
         """
         until = monotonic() + seconds
-        handled = await asyncio.gather(*(self._run_channel(channel, until) for channel in self.providers))
-        return sum(handled)
+        try:
+            channels = (self._run_channel(channel, until) for channel in self.providers)
+            handled = await asyncio.gather(*channels, return_exceptions=True)
+        finally:
+            await self.claims.close()
+        for outcome in handled:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return sum(count for count in handled if isinstance(count, int))
 
     async def close(self) -> None:
-        """Let go of claims and providers."""
-        await self.claims.close()
+        """Let go of the providers' connections."""
         for providers in self.providers.values():
             for provider in providers:
                 await provider.close()
