@@ -85,6 +85,7 @@ class TooManyRepetitions(Refused):
 
 @dataclass(frozen=True)
 class _Held:
+    day_id: UUID
     day: date
     hold_id: UUID
 
@@ -92,7 +93,7 @@ class _Held:
 async def book(message: Booking, call: Call) -> Outcome:
     """Book a new appointment."""
     appointment_id = message.appointment_id or call.context.new_id("appointment")
-    held = await _hold(message, appointment_id, call)
+    held = await _hold(message, appointment_id, call.context.dealer_id, call)
     fields = message.model_dump() | {"appointment_id": appointment_id}
     command = BookAppointment(**fields, hold_id=held.hold_id, day=held.day)
     return await _on(held, command, call)
@@ -100,7 +101,7 @@ async def book(message: Booking, call: Call) -> Outcome:
 
 async def confirm(message: ExistingBooking, call: Call) -> Outcome:
     """Book a requested appointment."""
-    held = await _hold(message, message.appointment_id, call)
+    held = await _hold(message, message.appointment_id, await _store(message.appointment_id, call), call)
     return await _on(
         held, ConfirmAppointment(**message.model_dump(), hold_id=held.hold_id, day=held.day), call
     )
@@ -109,11 +110,12 @@ async def confirm(message: ExistingBooking, call: Call) -> Outcome:
 async def reschedule(message: ExistingBooking, call: Call) -> Outcome:
     """Move a booked appointment: hold the new place, move, and give the old place up."""
     before: Appointment = await call.commands.state(appointment, message.appointment_id)
-    held = await _hold(message, message.appointment_id, call)
+    dealer_id = await _store(message.appointment_id, call)
+    held = await _hold(message, message.appointment_id, dealer_id, call)
     command = RescheduleAppointment(**message.model_dump(), hold_id=held.hold_id, day=held.day)
     outcome = await _on(held, command, call)
     if before.hold_id != held.hold_id:
-        await _give_up(before, call)
+        await _give_up(before, dealer_id, call)
     return outcome
 
 
@@ -133,15 +135,20 @@ async def set_capacity(message: Capacity, call: Call) -> Outcome:
     change = ChangeWorkshopCapacity(
         workshop_day_id=day_id, bays=message.bays, technicians=message.technicians
     )
-    await _open_day(message.day, call)
+    await _open_day(call.context.dealer_id, message.day, call)
     return await call.commands.execute(workshop_day, change, expected=call.expected)
 
 
-async def _hold(wish: _Wish, appointment_id: UUID, call: Call) -> _Held:
-    dealer_id = call.context.dealer_id
+async def _store(appointment_id: UUID, call: Call) -> str:
+    """Whose workshop an appointment is at: that of its store, whoever asks."""
+    dealer_id, _ = await call.commands.owner(appointment, appointment_id)
+    return dealer_id or call.context.dealer_id
+
+
+async def _hold(wish: _Wish, appointment_id: UUID, dealer_id: str, call: Call) -> _Held:
     day, first_slot, slots = slots_of(store_of(dealer_id), wish.starts_at, wish.minutes)
     day_id = workshop_day_id(dealer_id, day)
-    await _open_day(day, call)
+    await _open_day(dealer_id, day, call)
     for attempt in range(ATTEMPTS):
         hold_id = call.context.new_id(f"hold:{attempt}")
         reserve = ReserveCapacity(
@@ -156,12 +163,12 @@ async def _hold(wish: _Wish, appointment_id: UUID, call: Call) -> _Held:
         state: WorkshopDay = await call.commands.state(workshop_day, day_id)
         # A repeated call is answered with its first hold, which may have been given back meanwhile.
         if hold_id in state.holds:
-            return _Held(day, hold_id)
+            return _Held(day_id, day, hold_id)
     raise TooManyRepetitions()
 
 
-async def _open_day(day: date, call: Call) -> None:
-    store, day_id = store_of(call.context.dealer_id), workshop_day_id(call.context.dealer_id, day)
+async def _open_day(dealer_id: str, day: date, call: Call) -> None:
+    store, day_id = store_of(dealer_id), workshop_day_id(dealer_id, day)
     state: WorkshopDay = await call.commands.state(workshop_day, day_id)
     if state == WorkshopDay():
         command = OpenWorkshopDay(
@@ -176,25 +183,25 @@ async def _on(held: _Held, command: Command, call: Call) -> Outcome:
     try:
         return await call.commands.execute(appointment, command, expected=call.expected)
     except (Refused, NotFound, AlreadyExists, VersionConflict):
-        await _release(held.day, held.hold_id, call)
+        await _release(held.day_id, held.hold_id, call)
         raise
 
 
 async def _end(command: Command, appointment_id: UUID, call: Call) -> Outcome:
     outcome = await call.commands.execute(appointment, command, expected=call.expected)
-    await _give_up(await call.commands.state(appointment, appointment_id), call)
+    state: Appointment = await call.commands.state(appointment, appointment_id)
+    await _give_up(state, await _store(appointment_id, call), call)
     return outcome
 
 
-async def _give_up(state: Appointment, call: Call) -> None:
+async def _give_up(state: Appointment, dealer_id: str, call: Call) -> None:
     # A convenience: the next caller may have the place at once. The worker gives it up in any case.
     if state.hold_id is not None and state.day is not None:
         with suppress(Unavailable, VersionConflict):
-            await _release(state.day, state.hold_id, call)
+            await _release(workshop_day_id(dealer_id, state.day), state.hold_id, call)
 
 
-async def _release(day: date, hold_id: UUID, call: Call) -> None:
-    day_id = workshop_day_id(call.context.dealer_id, day)
+async def _release(day_id: UUID, hold_id: UUID, call: Call) -> None:
     with suppress(NotFound):
         await call.commands.execute(
             workshop_day,

@@ -135,7 +135,9 @@ class CareReactions:
             day, hold_id = e.day, e.hold_id
         else:
             return
-        day_id = workshop_day_id(event.meta.dealer_id, day)
+        # Head office may have moved it: the workshop is that of the appointment's store.
+        owner = await self.commands.runtime.commands.load(appointment, event.stream_id)
+        day_id = workshop_day_id(owner.dealer_id, day)
         release = ReleaseCapacity(workshop_day_id=day_id, hold_id=hold_id)
         with suppress(NotFound):
             await self.commands.execute(workshop_day, release, label=str(hold_id))

@@ -64,8 +64,8 @@ def _(row: AppointmentRow | None, e: AppointmentRequested, m: Meta) -> Appointme
 def _(row: AppointmentRow | None, e: AppointmentBooked, m: Meta) -> AppointmentRow:
     return AppointmentRow(
         appointment_id=m.stream_id,
-        dealer_id=m.dealer_id,
-        brand=m.brand,
+        dealer_id=row.dealer_id if row else m.dealer_id,
+        brand=row.brand if row else m.brand,
         customer_id=e.customer_id,
         vin=e.vin,
         kind=e.kind,
