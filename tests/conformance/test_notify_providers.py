@@ -90,7 +90,6 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     async with Sandbox(SANDBOX_KEY, SANDBOX_SID, SANDBOX_TOKEN) as sandbox:
         provider = make(sandbox)
         yield Bench(sandbox, provider, request.param, address)
-        await provider.close()
 
 
 async def test_a_message_arrives_as_it_was_written(bench: Bench) -> None:
@@ -219,7 +218,6 @@ async def test_a_wrong_key_is_our_mistake_and_costs_no_message(bench: Bench) -> 
     ]
     for stranger in strangers:
         assert await stranger.send(bench.message()) == Failed("not_sent", "http_401")
-        await stranger.close()
 
 
 @pytest.mark.parametrize("bench", ["smtp"], indirect=True)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -47,20 +47,17 @@ class Desk:
     commands: CommandHandler
     read_models: ReadModels
     environment: Mapping[str, Any]
-    senders: list[Sender] = field(default_factory=list)
     position: int = 0
 
     def sender(self, **settings: Any) -> Sender:
         """A sender as a process of its own would have it: own command handler, own claims."""
-        made = make_sender(
+        return make_sender(
             NotifySettings(**{**self.environment, **settings}),
             commands=CommandHandler(self.store, self.codec),
             read_models=self.read_models,
             pool=self.pool,
             clock=self.clock,
         )
-        self.senders.append(made)
-        return made
 
     async def ask(self, label: str, channel: Any = "sms", **changes: Any) -> UUID:
         """Ask for a message; its id."""
@@ -199,11 +196,7 @@ async def open_desk(database_url: str, callback_url: str = "") -> AsyncIterator[
             read_models,
             environment,
         )
-        try:
-            yield desk
-        finally:
-            for sender in desk.senders:
-                await sender.close()
+        yield desk
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -174,7 +175,7 @@ async def test_twilios_callback_finds_its_message_by_the_url(house: House) -> No
 
 async def test_bad_input_is_answered_by_name(house: House) -> None:
     unknown = str(uuid4())
-    cases = [
+    cases: list[tuple[str, dict[str, Any], str, str]] = [
         ("GetNotification", {"notification_id": "x"}, "INVALID_ARGUMENT", "notification_id"),
         ("GetNotification", {}, "INVALID_ARGUMENT", "notification_id"),
         ("GetNotification", {"notification_id": unknown}, "NOT_FOUND", ""),

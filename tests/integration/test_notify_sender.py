@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.integration.notify_desk import MAIL, NOON, NUMBER, Desk, every, open_
 
 pytestmark = pytest.mark.integration
 
-REGISTERED = {
+REGISTERED: dict[str, Any] = {
     "name": "王小明",
     "language": "zh",
     "time_zone": "Asia/Shanghai",

@@ -93,12 +93,6 @@ class Sender:
                 raise outcome
         return sum(count for count in handled if isinstance(count, int))
 
-    async def close(self) -> None:
-        """Let go of the providers' connections."""
-        for providers in self.providers.values():
-            for provider in providers:
-                await provider.close()
-
     async def _run_channel(self, channel: Channel, until: float) -> int:
         """Each channel has hands of its own, so that one that hangs does not hold up the other."""
         tasks: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""What the HTTP providers share: a session, and what a failed request tells."""
+"""What the HTTP providers share: requests, and what a failed one tells."""
 
 import json
 from collections.abc import Mapping
@@ -27,16 +27,22 @@ class Reply:
 
 
 class HttpClient:
-    """Makes requests and says what is certain about them. Times in seconds."""
+    """Makes requests and says what is certain about them. Times in seconds.
+
+    Every request has a connection of its own: a kept one that the provider has closed in the meantime would make
+    each restart of the provider an unknown outcome, a new one fails before anything is sent.
+    """
 
     def __init__(self, timeout: float) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_SECONDS, timeout))
-        self._session: aiohttp.ClientSession | None = None
 
     async def request(self, method: str, url: str, **arguments: Any) -> Reply | Failed:
         """The reply, or what its absence tells."""
         try:
-            async with self._open().request(method, url, allow_redirects=False, **arguments) as response:
+            async with (
+                aiohttp.ClientSession(timeout=self._timeout) as session,
+                session.request(method, url, allow_redirects=False, **arguments) as response,
+            ):
                 raw = await response.content.read(MAX_ANSWER)
                 return Reply(response.status, _object(raw))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
@@ -45,23 +51,6 @@ class HttpClient:
             return Failed("unknown", "timeout")
         except (aiohttp.ClientError, OSError):
             return Failed("unknown", "connection_lost")
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            # A kept connection that the provider has closed in the meantime would make every restart of the
-            # provider an unknown outcome; a new one for each message fails before anything is sent.
-            self._session = aiohttp.ClientSession(
-                timeout=self._timeout,
-                connector=aiohttp.TCPConnector(force_close=True),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-    async def close(self) -> None:
-        """Close the session."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
 
 def _object(raw: bytes) -> dict[str, Any]:

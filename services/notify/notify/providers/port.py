@@ -59,9 +59,6 @@ class Provider(Protocol):
     async def find_out(self, message: Outgoing) -> Answer:
         """What became of a message with an unknown outcome; ``withdrawn`` where it never will be sent."""
 
-    async def close(self) -> None:
-        """Let go of connections."""
-
 
 def code_of(text: object, prefix: str = "") -> str:
     """A code for events and metrics, out of a provider's own word: letters, digits and underscores only."""

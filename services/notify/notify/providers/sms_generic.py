@@ -59,10 +59,6 @@ class GenericSms:
             return Failed("withdrawn", "withdrawn")
         return Failed("unknown", f"http_{reply.status}")
 
-    async def close(self) -> None:
-        """Let go of connections."""
-        await self._http.close()
-
 
 def _answer(reply: Reply) -> Answer:
     if 200 <= reply.status < 300:

@@ -42,10 +42,6 @@ class TwilioSms:
         """Twilio cannot be asked by our id."""
         return Failed("unknown", "cannot_be_asked")
 
-    async def close(self) -> None:
-        """Let go of connections."""
-        await self._http.close()
-
 
 def callback_for(url: str, notification_id: str) -> str:
     """The callback's URL for one message."""

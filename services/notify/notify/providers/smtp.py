@@ -106,9 +106,6 @@ class SmtpMail:
         """A mail server cannot be asked."""
         return Failed("unknown", "cannot_be_asked")
 
-    async def close(self) -> None:
-        """Nothing is kept open between messages."""
-
     def compose(self, message: Outgoing) -> EmailMessage:
         """The mail. Raises `ValueError` for headers that hold line breaks."""
         mail = EmailMessage(policy=SMTP_POLICY)
