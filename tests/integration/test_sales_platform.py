@@ -1,175 +1,35 @@
-"""Sales on real servers: the showroom over gRPC, PostgreSQL, RabbitMQ and the worker, on a virtual clock."""
+"""Sales on real servers: the showroom over gRPC, its numbers, and what is refused."""
 
 import asyncio
-import base64
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import grpc
 import pytest
-import pytest_asyncio
 
-from forecourt.clock_store import ClockStore
-from forecourt.codec import Codec
-from forecourt.deciders import CommandHandler
-from forecourt.eventstore.postgres import PostgresEventStore
 from forecourt.platform import Platform
-from forecourt.testing.given import CONTEXT
-from forecourt.testing.probes import poll_async
-from forecourt.testing.servers import PostgresServer, RabbitMQServer
-from sales.service import service
-from sales.vehicle import vehicle
-from sales.vehicle.commands import HoldForOrder
 from tests.integration.sales_client import Answered, SalesClient
+from tests.integration.sales_platform import (
+    LINE,
+    NOBODY,
+    PRICE,
+    base64_of,
+    car_in_stock,
+    new_vin,
+    sell,
+)
 from tests.unit.sales.samples import MODEL, a_vin
-from tests.unit.sales.test_adf import PROSPECT, adf
 
+pytest_plugins = ["tests.integration.sales_fixtures"]
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(300),
 ]
-
-DEALERS = ("D001", "D002")
-PRICE = {"amount": "128000.00", "currency": "CNY"}
-LINE = {"kind": "LINE_KIND_VEHICLE", "description": "H5 1.5T", "quantity": 1, "unit_price": PRICE}
-_serials = iter(range(1, 10_000))
-
-
-def new_vin() -> str:
-    """A VIN that no other test has."""
-    return a_vin(next(_serials))
-
-
-@pytest.fixture(scope="module")
-def servers(postgres_server: PostgresServer, rabbitmq_server: RabbitMQServer) -> Iterator[dict[str, str]]:
-    """A database and a virtual host for this module."""
-    url, uri = postgres_server.create_database(), rabbitmq_server.create_vhost()
-    yield {"DATABASE_URL": url, "AMQP_URI": uri, "FORECOURT_TOKEN_KEY": "k" * 40}
-    rabbitmq_server.delete_vhost(uri)
-    postgres_server.drop_database(url)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def platform(
-    servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Platform]:
-    """The sales service in all its roles."""
-    folder = tmp_path_factory.mktemp("platform")
-    async with running(folder, servers) as found:
-        yield found
-
-
-@asynccontextmanager
-async def running(folder: Path, servers: dict[str, str]) -> AsyncIterator[Platform]:
-    """The platform with the sales service only."""
-    platform = Platform(
-        folder,
-        together=True,
-        clock="virtual",
-        restart=False,
-        sandboxes=False,
-        services=["sales"],
-        environment=servers,
-    )
-    async with platform:
-        yield platform
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def channel(platform: Platform) -> AsyncIterator[grpc.aio.Channel]:
-    """A connection to the API."""
-    async with grpc.aio.insecure_channel(platform.addresses["grpc"]) as opened:
-        yield opened
-
-
-def client_of(platform: Platform, channel: grpc.aio.Channel, actor: str, dealer: str = "D001") -> SalesClient:
-    """A caller who acts for a dealer."""
-    return SalesClient(channel, platform.token(actor, dealers=[dealer], brands=["hongtong"]))
-
-
-@pytest.fixture
-def seller(platform: Platform, channel: grpc.aio.Channel) -> SalesClient:
-    """A salesperson of the first store."""
-    return client_of(platform, channel, "seller")
-
-
-@pytest.fixture
-def manager(platform: Platform, channel: grpc.aio.Channel) -> SalesClient:
-    """The sales manager of the first store."""
-    return client_of(platform, channel, "manager")
-
-
-async def now(platform: Platform) -> datetime:
-    """What the platform's clock shows."""
-    connection = await asyncpg.connect(platform.environment["DATABASE_URL"])
-    try:
-        shown: datetime = await connection.fetchval(
-            "SELECT virtual + (clock_timestamp() - real) * rate FROM events.clock_setting"
-        )
-    finally:
-        await connection.close()
-    return shown.astimezone(UTC)
-
-
-async def car_in_stock(seller: SalesClient, vin: str, model: str = MODEL) -> None:
-    """A car from the manufacturer to the yard."""
-    await seller("RegisterVehicle", {"vin": vin, "model": model, "colour": "white", "model_year": 2026})
-    price = {"amount": "100000.00", "currency": "CNY"}
-    await seller("PurchaseVehicle", {"vin": vin, "supplier": "Hongtong", "price": price})
-    await seller("ReceiveIntoStock", {"vin": vin, "odometer_km": 5})
-    await seller("PassPdi", {"vin": vin})
-
-
-async def sell(platform: Platform, seller: SalesClient, manager: SalesClient, vin: str) -> dict[str, Any]:
-    """From an ADF lead to the handover; answers the order."""
-    customer = str(uuid4())
-    document = adf(PROSPECT.replace("Can I", f"About {vin}: can I"))
-    lead = (await seller("CaptureAdfLead", {"xml": _base64(document)}))["id"]
-    await seller("QualifyLead", {"lead_id": lead, "customer_id": customer})
-    opportunity = (await seller("ConvertLead", {"lead_id": lead, "salesperson": "seller"}))["id"]
-    chosen = {"opportunity_id": opportunity}
-    starts_at = (await now(platform) + timedelta(minutes=10)).isoformat()
-    await seller("ScheduleTestDrive", {**chosen, "vin": vin, "starts_at": starts_at})
-    await seller("CompleteTestDrive", {**chosen, "odometer_km": 17, "impression": "quiet"})
-    valid_until = (await now(platform) + timedelta(days=14)).date().isoformat()
-    await seller("IssueQuote", {**chosen, "lines": [LINE], "valid_until": valid_until})
-    placed = {
-        "customer_id": customer,
-        "model": MODEL,
-        "lines": [LINE],
-        **chosen,
-    }
-    order = {"order_id": (await seller("PlaceOrder", placed))["id"]}
-    await seller("AllocateVehicle", {**order, "vin": vin})
-    deposit = {"amount": "8000.00", "currency": "CNY"}
-    await seller("RecordDeposit", {**order, "amount": deposit, "method": "PAYMENT_METHOD_MOBILE"})
-    rest = {"amount": "119999.50", "currency": "CNY"}
-    await seller("RecordPayment", {**order, "amount": rest, "method": "PAYMENT_METHOD_BANK_TRANSFER"})
-    await seller(
-        "WriteOffBalance", {**order, "amount": {"amount": "0.50", "currency": "CNY"}, "reason": "rounding"}
-    )
-    await seller("IssueInvoice", {**order, "invoice_number": f"INV-{vin}"})
-    await seller("NotifyOutbound", order)
-    await manager("ApproveOutbound", order)
-    for sheet in ("INSPECTION", "CUSTOMER", "DELIVERY"):
-        checks = [{"item": "keys", "passed": True}, {"item": "lights", "passed": True}]
-        await seller("CompleteHandoverSheet", {**order, "sheet": f"HANDOVER_SHEET_{sheet}", "checks": checks})
-    await seller("DeliverVehicle", {**order, "odometer_km": 20, "insurance_until": "2999-12-31"})
-    return await seller("GetOrder", order)
-
-
-def _base64(document: bytes) -> str:
-    return base64.b64encode(document).decode()
 
 
 async def test_the_showroom_from_the_lead_to_the_handover(
@@ -218,7 +78,7 @@ async def test_the_funnel_reconciles_with_the_events(
         {"competitor": "is required"},
     )
     await seller("LoseOpportunity", {**lost, "competitor": "Other Motors"})
-    await seller("CaptureAdfLead", {"xml": _base64(b"<adf>" + uuid4().bytes)})
+    await seller("CaptureAdfLead", {"xml": base64_of(b"<adf>" + uuid4().bytes)})
     funnel = await seller("GetFunnel")
     assert funnel["stages"] == await recounted_stages(platform)
     quarantined = await seller("ListQuarantinedLeads", {"page_size": 500})
@@ -273,9 +133,7 @@ def _sum(sums: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{"amount": str(sum(Decimal(each["amount"]) for each in sums)), "currency": "CNY"}]
 
 
-async def test_the_numbers_of_the_stock_by_model_and_store(
-    platform: Platform, channel: grpc.aio.Channel, seller: SalesClient
-) -> None:
+async def test_the_numbers_of_the_stock_by_model_and_store(seller: SalesClient) -> None:
     model = "Hongtong H9"
     vins = sorted(new_vin() for _ in range(4))
     for vin in vins[:3]:
@@ -310,9 +168,7 @@ async def test_the_numbers_of_the_stock_by_model_and_store(
     assert seen == vins
 
 
-async def test_of_many_customers_at_once_one_gets_the_car(
-    platform: Platform, channel: grpc.aio.Channel, seller: SalesClient
-) -> None:
+async def test_of_many_customers_at_once_one_gets_the_car(seller: SalesClient) -> None:
     vin = new_vin()
     await car_in_stock(seller, vin)
     orders = []
@@ -330,75 +186,6 @@ async def test_of_many_customers_at_once_one_gets_the_car(
     car = await seller("GetVehicle", {"vin": vin})
     listed = await seller("ListOrders", {"vin": vin})
     assert [order["order_id"] for order in listed["orders"]] == ([car["order_id"]] if car["order_id"] else [])
-
-
-async def test_a_car_that_a_dead_process_left_held_is_given_to_its_order_by_the_worker(
-    platform: Platform, seller: SalesClient
-) -> None:
-    vin, customer = new_vin(), uuid4()
-    await car_in_stock(seller, vin)
-    order = (await seller("PlaceOrder", {"customer_id": str(customer), "model": MODEL, "lines": [LINE]}))[
-        "id"
-    ]
-    await hold(platform, vin, order, customer)
-    found = await poll_async(
-        lambda: _if(seller("GetOrder", {"order_id": order}), lambda row: row["arrived"]),
-        60,
-        what="allocation",
-    )
-    assert found["vin"] == vin
-
-
-async def test_a_car_held_for_a_cancelled_order_is_freed_by_the_worker(
-    platform: Platform, seller: SalesClient
-) -> None:
-    vin, customer = new_vin(), uuid4()
-    await car_in_stock(seller, vin)
-    order = (await seller("PlaceOrder", {"customer_id": str(customer), "model": MODEL, "lines": [LINE]}))[
-        "id"
-    ]
-    await seller("CancelOrder", {"order_id": order, "reason": "changed mind"})
-    await hold(platform, vin, order, customer)
-    await poll_async(
-        lambda: _if(seller("GetVehicle", {"vin": vin}), lambda row: not row["reserved"]), 60, what="release"
-    )
-
-
-async def hold(platform: Platform, vin: str, order: str, customer: UUID) -> None:
-    """Hold a car for an order, and die before the order is told."""
-    store = await PostgresEventStore.open(platform.environment["DATABASE_URL"])
-    try:
-        command = HoldForOrder(vin=vin, order_id=UUID(order), customer_id=customer, model=MODEL)
-        context = replace(CONTEXT, command_id=uuid4())
-        await CommandHandler(store, Codec(service.registry)).execute(vehicle, command, context)
-    finally:
-        await store.close()
-
-
-async def _if(asked: Any, wanted: Any) -> Any:
-    """What was answered, if it is so."""
-    answer = await asked
-    return answer if wanted(answer) else None
-
-
-async def test_a_reservation_runs_out_by_the_virtual_clock(platform: Platform, seller: SalesClient) -> None:
-    vin = new_vin()
-    await car_in_stock(seller, vin)
-    await seller("ReserveVehicle", {"vin": vin, "customer_id": str(uuid4())})
-    pool = await asyncpg.create_pool(platform.environment["DATABASE_URL"], min_size=1, max_size=1)
-    await ClockStore(pool).advance(timedelta(hours=73))
-    await pool.close()
-    await poll_async(
-        lambda: _if(seller("GetVehicle", {"vin": vin}), lambda row: not row["reserved"]), 60, what="expiry"
-    )
-    connection = await asyncpg.connect(platform.environment["DATABASE_URL"])
-    reasons = await connection.fetch(
-        "SELECT data->>'reason' AS reason FROM events.event WHERE type = 'sales.ReservationReleased'"
-        " AND data->>'vin' = $1",
-        vin,
-    )
-    await connection.close()
-    assert [row["reason"] for row in reasons] == ["expired"]
 
 
 async def test_a_command_id_makes_a_command_repeatable(seller: SalesClient) -> None:
@@ -421,14 +208,13 @@ async def test_a_command_id_makes_a_command_repeatable(seller: SalesClient) -> N
     assert stale.value.code == grpc.StatusCode.ABORTED
 
 
-NOBODY = "7d3e0a52-61f1-4c3b-9d6c-6d2a6f0c9a11"
 REFUSED_INPUT = [
     ("CaptureLead", {"source": "LEAD_SOURCE_PHONE", "phone": "13800138000"}, "name"),
     ("CaptureLead", {"source": "LEAD_SOURCE_PHONE", "name": "Wang", "phone": "12"}, "phone"),
     ("CaptureLead", {"name": "Wang", "phone": "13800138000"}, "source"),
     ("CaptureLead", {"source": 99, "name": "Wang", "phone": "13800138000"}, "source"),
     ("CaptureAdfLead", {}, "xml"),
-    ("CaptureAdfLead", {"xml": _base64(b"x" * 262_145)}, "xml"),
+    ("CaptureAdfLead", {"xml": base64_of(b"x" * 262_145)}, "xml"),
     ("QualifyLead", {"lead_id": "7"}, "lead_id"),
     ("OpenOpportunity", {"customer_id": NOBODY}, "model"),
     ("OpenOpportunity", {"customer_id": NOBODY, "model": "x" * 81}, "model"),

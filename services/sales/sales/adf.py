@@ -14,6 +14,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from pydantic import TypeAdapter, ValidationError
 
+from sales.terms import Moment
 from trade.fields import Email, Line, TypedPhone
 from trade.vin import check_vin
 
@@ -28,6 +29,7 @@ _DECLARED_ENCODING = re.compile(
 _line = TypeAdapter(Line)
 _phone = TypeAdapter(TypedPhone)
 _email = TypeAdapter(Email)
+_moment = TypeAdapter(Moment)
 
 
 class MalformedAdf(Exception):
@@ -198,7 +200,6 @@ def _requested_at(prospect: Element) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise MalformedAdf("<requestdate> is not a date and time of ISO 8601") from error
-    return moment
+        return _moment.validate_python(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except ValueError as error:
+        raise MalformedAdf("<requestdate> is not a date and time of ISO 8601, of our time") from error

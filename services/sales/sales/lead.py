@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import Refused
 from forecourt.events import Event, Personal
-from sales.terms import Model
+from sales.terms import Model, Moment
 from trade.fields import Email, Line, Paragraph, TypedPhone, e164
 from trade.vin import VinStr
 
@@ -152,7 +152,7 @@ class CaptureLead(Command, creates=True):
     phone: TypedPhone | None = None
     email: Email | None = None
     comments: Paragraph = ""
-    requested_at: datetime | None = None
+    requested_at: Moment | None = None
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -23,12 +23,18 @@ Kilometres = Annotated[int, Field(ge=0, le=3_000_000)]
 """An odometer reading in whole kilometres."""
 
 
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
 def _utc(moment: datetime) -> datetime:
+    # Outside of these nobody sells cars, and arithmetic with times may overflow.
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError("must lie between the years 1970 and 2199")
     return moment.astimezone(UTC)
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
-"""A point in time with its zone, held in UTC."""
+"""A point in time with its zone, of the years 1970 to 2199, held in UTC."""
 
 
 def _positive(sum_: Money) -> Money:

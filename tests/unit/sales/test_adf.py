@@ -83,6 +83,7 @@ def test_a_time_without_zone_is_taken_as_utc() -> None:
     [
         ("<requestdate>2026-01-05T09:30:00+08:00", "<requestdate>yesterday", "requestdate"),
         ("<requestdate>2026-01-05T09:30:00+08:00", "<requestdate>0001-01-01T00:00:00+08:00", "requestdate"),
+        ("<requestdate>2026-01-05T09:30:00+08:00", "<requestdate>9999-12-31T23:59:59-08:00", "requestdate"),
         ("<make>Hongtong</make><model>H5</model>", "", "neither <make> nor <model>"),
         ("138 0013 8000", "12", "no valid <phone> or <email>"),
         ('<name part="first">小明</name><name part="last">王</name>', "", "no <name>"),

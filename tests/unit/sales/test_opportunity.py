@@ -101,6 +101,14 @@ def test_a_test_drive_at_an_impossible_time(field: str, changed: dict[str, Any])
     given(opportunity, OPENED).when(schedule(**changed)).then_raises(InvalidInput, field=field)
 
 
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "2200-01-01T00:00:00Z"]
+)
+def test_a_time_that_nobody_lives_at_is_refused(moment: str) -> None:
+    with pytest.raises(ValidationError, match="between the years"):
+        schedule(starts_at=moment)
+
+
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValidationError, match="timezone"):
         schedule(starts_at=NOW.replace(tzinfo=None))

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
-from forecourt.events import Event
+from forecourt.events import Event, Personal
 from forecourt.values import Money
 from sales.terms import (
     SaleLine,
@@ -50,14 +50,14 @@ class TestDriveScheduled(Event, name="TestDriveScheduled", version=1):
     ends_at: datetime
 
 
-class TestDriveCompleted(Event, name="TestDriveCompleted", version=1):
+class TestDriveCompleted(Event, name="TestDriveCompleted", version=1, person="customer_id"):
     """The customer drove the car."""
 
     test_drive_id: UUID
     customer_id: UUID
     vin: str
     odometer_km: int | None
-    impression: str
+    impression: Personal[str]
 
 
 class TestDriveCancelled(Event, name="TestDriveCancelled", version=1):
@@ -87,13 +87,13 @@ class OpportunityWon(Event, name="OpportunityWon", version=1):
     previous: Stage
 
 
-class OpportunityLost(Event, name="OpportunityLost", version=1):
+class OpportunityLost(Event, name="OpportunityLost", version=1, person="customer_id"):
     """The customer does not buy from us, and why."""
 
     customer_id: UUID
     reason: LossReason
     competitor: str | None
-    note: str
+    note: Personal[str]
     previous: Stage
 
 

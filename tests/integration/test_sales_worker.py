@@ -1,0 +1,214 @@
+"""Sales on real servers: what the worker finishes for processes that died, and reservations that run out."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from forecourt.clock_store import ClockStore
+from forecourt.codec import Codec
+from forecourt.deciders import Command, CommandHandler, Decider, Outcome
+from forecourt.eventstore.postgres import PostgresEventStore
+from forecourt.platform import Platform
+from forecourt.testing.given import CONTEXT
+from forecourt.testing.probes import poll_async
+from sales.lead import ConvertLead, lead
+from sales.opportunity import opportunity
+from sales.opportunity.commands import CompleteTestDrive
+from sales.order import order
+from sales.order.commands import ApproveOutbound, CancelOrder, DeliverVehicle, PlaceOrder, ReturnVehicle
+from sales.service import service
+from sales.vehicle import vehicle
+from sales.vehicle.commands import BookTestDriveSlot, HoldForOrder, ReceiveIntoStock
+from tests.integration.sales_client import Answered, SalesClient
+from tests.integration.sales_platform import (
+    LINE,
+    NOBODY,
+    PRICE,
+    car_in_stock,
+    new_vin,
+    now,
+)
+from tests.unit.sales.samples import MODEL
+
+pytest_plugins = ["tests.integration.sales_fixtures"]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(300),
+]
+
+
+async def test_a_car_that_a_dead_process_left_held_is_given_to_its_order_by_the_worker(
+    platform: Platform, seller: SalesClient
+) -> None:
+    vin, customer = new_vin(), uuid4()
+    await car_in_stock(seller, vin)
+    placed = {"customer_id": str(customer), "model": MODEL, "lines": [LINE]}
+    order_id = (await seller("PlaceOrder", placed))["id"]
+    await hold(platform, vin, order_id, customer)
+    found = await soon(seller, "GetOrder", {"order_id": order_id}, lambda row: row["arrived"])
+    assert found["vin"] == vin
+
+
+async def test_a_car_held_for_a_cancelled_order_is_freed_by_the_worker(
+    platform: Platform, seller: SalesClient
+) -> None:
+    vin, customer = new_vin(), uuid4()
+    await car_in_stock(seller, vin)
+    placed = {"customer_id": str(customer), "model": MODEL, "lines": [LINE]}
+    order_id = (await seller("PlaceOrder", placed))["id"]
+    await seller("CancelOrder", {"order_id": order_id, "reason": "changed mind"})
+    await hold(platform, vin, order_id, customer)
+    await soon(seller, "GetVehicle", {"vin": vin}, lambda row: not row["reserved"])
+
+
+async def hold(platform: Platform, vin: str, order_id: str, customer: UUID) -> None:
+    """Hold a car for an order, and die before the order is told."""
+    command = HoldForOrder(vin=vin, order_id=UUID(order_id), customer_id=customer, model=MODEL)
+    await only_this(platform, vehicle, command)
+
+
+async def only_this(platform: Platform, decider: Decider[Any], command: Command) -> Outcome:
+    """Run one command as a process does that dies before it takes the next step."""
+    store = await PostgresEventStore.open(platform.environment["DATABASE_URL"])
+    try:
+        context = replace(CONTEXT, now=await now(platform), actor_id="manager", command_id=uuid4())
+        return await CommandHandler(store, Codec(service.registry)).execute(decider, command, context)
+    finally:
+        await store.close()
+
+
+async def soon(seller: SalesClient, rpc: str, message: dict[str, Any], wanted: Any) -> dict[str, Any]:
+    """What the query answers, once it is as wanted."""
+    return await poll_async(lambda: _if(seller(rpc, message), wanted), 60, what=f"{rpc} as wanted")
+
+
+async def test_every_step_that_a_dead_process_left_undone_is_taken_by_the_worker(
+    platform: Platform, seller: SalesClient
+) -> None:
+    vin, customer = new_vin(), uuid4()
+    await seller("RegisterVehicle", {"vin": vin, "model": MODEL})
+    await seller("PurchaseVehicle", {"vin": vin, "supplier": "Hongtong", "price": PRICE})
+    captured = {"source": "LEAD_SOURCE_PHONE", "name": "Wang", "phone": "13800138000", "model": MODEL}
+    lead_id = UUID((await seller("CaptureLead", captured))["id"])
+    await seller("QualifyLead", {"lead_id": str(lead_id), "customer_id": str(customer)})
+    car, drive = {"vin": vin}, uuid4()
+
+    await only_this(platform, lead, ConvertLead(lead_id=lead_id))
+    listed = await soon(
+        seller, "ListOpportunities", {"customer_id": str(customer)}, lambda a: a["opportunities"]
+    )
+    opportunity_id = listed["opportunities"][0]["opportunity_id"]
+    chosen = {"opportunity_id": opportunity_id}
+
+    ordered = PlaceOrder.model_validate(
+        {"customer_id": customer, "model": MODEL, "lines": [{**LINE, "kind": "vehicle"}], **chosen}
+    )
+    order_id = (await only_this(platform, order, ordered)).id
+    mine = {"order_id": str(order_id)}
+    won = await soon(seller, "GetOpportunity", chosen, lambda row: row["stage"] == "STAGE_WON")
+    assert won["order_id"] == str(order_id)
+
+    await hold(platform, vin, str(order_id), customer)
+    await soon(seller, "GetOrder", mine, lambda row: row["vin"] == vin)
+    await only_this(platform, vehicle, ReceiveIntoStock(vin=vin, store="D001"))
+    await soon(seller, "GetOrder", mine, lambda row: row["arrived"])
+
+    await seller("PassPdi", car)
+    await seller("RecordPayment", {**mine, "amount": PRICE, "method": "PAYMENT_METHOD_LOAN"})
+    await seller("IssueInvoice", {**mine, "invoice_number": f"INV-{vin}"})
+    await seller("NotifyOutbound", mine)
+    await only_this(platform, order, ApproveOutbound(order_id=order_id))
+    for sheet in ("INSPECTION", "CUSTOMER", "DELIVERY"):
+        checks = [{"item": "keys", "passed": True}]
+        await seller("CompleteHandoverSheet", {**mine, "sheet": f"HANDOVER_SHEET_{sheet}", "checks": checks})
+    await only_this(platform, order, DeliverVehicle(order_id=order_id, odometer_km=20))
+    await soon(seller, "GetVehicle", car, lambda row: row["place"] == "VEHICLE_PLACE_DELIVERED")
+
+    returned = ReturnVehicle(order_id=order_id, reason="wrong colour", store="D002", odometer_km=40)
+    await only_this(platform, order, returned)
+    back = await soon(seller, "GetVehicle", car, lambda row: row["place"] == "VEHICLE_PLACE_IN_STOCK")
+    assert (back["store"], back["odometer_km"], back["pdi"]) == ("D002", 40, "PDI_STATE_PENDING")
+
+    await seller("PassPdi", car)
+    second = (await seller("OpenOpportunity", {"customer_id": str(customer), "model": MODEL}))["id"]
+    starts_at = await now(platform) + timedelta(hours=1)
+    booking = BookTestDriveSlot(
+        vin=vin,
+        test_drive_id=drive,
+        opportunity_id=UUID(second),
+        starts_at=starts_at,
+        ends_at=starts_at + timedelta(hours=1),
+    )
+    await only_this(platform, vehicle, booking)
+    await soon(seller, "GetOpportunity", {"opportunity_id": second}, lambda row: row["test_drives"])
+    completed = CompleteTestDrive(opportunity_id=UUID(second), test_drive_id=drive, odometer_km=55)
+    await only_this(platform, opportunity, completed)
+    await soon(seller, "GetVehicle", car, lambda row: row["odometer_km"] == 55)
+
+
+async def test_the_car_of_an_order_that_a_dead_process_cancelled_is_freed(
+    platform: Platform, seller: SalesClient
+) -> None:
+    vin = new_vin()
+    await car_in_stock(seller, vin)
+    placed = {"customer_id": str(uuid4()), "model": MODEL, "lines": [LINE]}
+    order_id = (await seller("PlaceOrder", placed))["id"]
+    await seller("AllocateVehicle", {"order_id": order_id, "vin": vin})
+    await only_this(platform, order, CancelOrder(order_id=UUID(order_id), reason="changed mind"))
+    await soon(seller, "GetVehicle", {"vin": vin}, lambda row: not row["reserved"])
+
+
+async def test_a_car_booked_for_a_customer_who_is_lost_is_freed(
+    platform: Platform, seller: SalesClient
+) -> None:
+    vin = new_vin()
+    await car_in_stock(seller, vin)
+    opened = {
+        "opportunity_id": (await seller("OpenOpportunity", {"customer_id": NOBODY, "model": MODEL}))["id"]
+    }
+    starts_at = (await now(platform) + timedelta(hours=1)).isoformat()
+    await seller("ScheduleTestDrive", {**opened, "vin": vin, "starts_at": starts_at})
+    await seller("LoseOpportunity", {**opened, "reason": "LOSS_REASON_PRICE"})
+    other = {
+        "opportunity_id": (await seller("OpenOpportunity", {"customer_id": NOBODY, "model": MODEL}))["id"]
+    }
+
+    async def try_to_book() -> bool:
+        try:
+            await seller("ScheduleTestDrive", {**other, "vin": vin, "starts_at": starts_at})
+        except Answered as refusal:
+            if refusal.slug != "vehicle-double-booked":
+                raise
+            return False
+        return True
+
+    await poll_async(try_to_book, 60, what="the slot to be free")
+
+
+async def _if(asked: Any, wanted: Any) -> Any:
+    """What was answered, if it is so."""
+    answer = await asked
+    return answer if wanted(answer) else None
+
+
+async def test_a_reservation_runs_out_by_the_virtual_clock(platform: Platform, seller: SalesClient) -> None:
+    vin = new_vin()
+    await car_in_stock(seller, vin)
+    await seller("ReserveVehicle", {"vin": vin, "customer_id": str(uuid4())})
+    pool = await asyncpg.create_pool(platform.environment["DATABASE_URL"], min_size=1, max_size=1)
+    await ClockStore(pool).advance(timedelta(hours=73))
+    await pool.close()
+    await soon(seller, "GetVehicle", {"vin": vin}, lambda row: not row["reserved"])
+    connection = await asyncpg.connect(platform.environment["DATABASE_URL"])
+    reasons = await connection.fetch(
+        "SELECT data->>'reason' AS reason FROM events.event WHERE type = 'sales.ReservationReleased'"
+        " AND data->>'vin' = $1",
+        vin,
+    )
+    await connection.close()
+    assert [row["reason"] for row in reasons] == ["expired"]
