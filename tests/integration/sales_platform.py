@@ -78,7 +78,7 @@ async def sell(platform: Platform, seller: SalesClient, manager: SalesClient, vi
     for sheet in ("INSPECTION", "CUSTOMER", "DELIVERY"):
         checks = [{"item": "keys", "passed": True}, {"item": "lights", "passed": True}]
         await seller("CompleteHandoverSheet", {**order, "sheet": f"HANDOVER_SHEET_{sheet}", "checks": checks})
-    await seller("DeliverVehicle", {**order, "odometer_km": 20, "insurance_until": "2999-12-31"})
+    await seller("DeliverVehicle", {**order, "odometer_km": 20, "insurance_until": "2199-12-31"})
     return await seller("GetOrder", order)
 
 
