@@ -298,8 +298,10 @@ class Day:
                     f"SELECT min(position) FROM \"{service}\".projection WHERE state = 'active'"
                 )
                 lags.append((f"projection {service}", head - read))
-            for row in await connection.fetch("SELECT name, position FROM messaging.relay_checkpoint"):
-                lags.append((f"relay {row['name']}", head - row["position"]))
+            relays = await connection.fetch(
+                "SELECT name, position FROM messaging.relay_checkpoint ORDER BY 1"
+            )
+            lags += [(f"relay {row['name']}", head - row["position"]) for row in relays]
         finally:
             await connection.close()
         self._report.rows(

@@ -45,6 +45,13 @@ MAX_BACKOFF = 5.0
 CONFIRM_TIMEOUT = 30.0
 """Seconds without any confirm, while some are due and the broker is not blocked, before reconnecting."""
 
+FIRST_CONFIRM_TIMEOUT = 3.0
+"""The same for the first confirm of a connection, doubled after each that stayed away.
+
+A quorum queue whose broker has just come back may swallow what it is sent before it has found its leader: that is
+never confirmed, and only sent again once we connect anew.
+"""
+
 BLOCKED = Gauge("forecourt_relay_blocked", "1 while the broker blocks publishers (an alarm)", ["service"])
 
 _METHOD = Struct(">BHIHHH")
@@ -125,6 +132,9 @@ class ConfirmedPublisher:
         self._tag = 0
         self._blocked = False
         self._progress = 0.0
+        # Seconds to wait for a confirm, and connections in a row that brought none.
+        self._patience = CONFIRM_TIMEOUT
+        self._unanswered = 0
         self._stopping = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
@@ -193,6 +203,8 @@ class ConfirmedPublisher:
         self._outstanding.clear()
         self._tag = 0
         self._progress = time.monotonic()
+        self._patience = min(FIRST_CONFIRM_TIMEOUT * 2**self._unanswered, CONFIRM_TIMEOUT)
+        self._unanswered = min(self._unanswered + 1, 10)
         return channel
 
     def _follow(self, connection: Any, channel: Any) -> None:
@@ -264,6 +276,8 @@ class ConfirmedPublisher:
             self._outstanding.pop(tag, None)
         self._confirms.inc(before - len(self._outstanding))
         self._progress = time.monotonic()
+        self._patience = CONFIRM_TIMEOUT
+        self._unanswered = 0
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
         raise _Refused("nack")
@@ -288,7 +302,7 @@ class ConfirmedPublisher:
             self._confirmed(reached)
 
     def _check_overdue(self, now: float) -> None:
-        if self._outstanding and not self._blocked and now - self._progress > CONFIRM_TIMEOUT:
+        if self._outstanding and not self._blocked and now - self._progress > self._patience:
             raise _Refused("confirm overdue")
 
     def _set_blocked(self, blocked: bool) -> None:

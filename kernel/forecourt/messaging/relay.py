@@ -22,8 +22,8 @@ from forecourt import logs
 from forecourt.clock import Clock, SystemClock
 from forecourt.eventstore.port import Batch, EventStore, StoreUnavailable
 from forecourt.eventstore.postgres import LOST
+from forecourt.lease import Lease
 from forecourt.messaging.cloudevents import routing_key, to_cloudevent
-from forecourt.messaging.lease import Lease
 from forecourt.messaging.publisher import ConfirmedPublisher, Outgoing
 from forecourt.metrics import RELAY_ERRORS, RELAY_LAG_EVENTS, RELAY_LAG_SECONDS
 

@@ -39,4 +39,7 @@ class CustomerReactions:
         conditions = [eq(column, value) for column in ("mobile", "email") if (value := getattr(one, column))]
         if not conditions:
             return []
-        return await self.read_models.all(customers, where=[any_(*conditions)], limit=MOST_SUSPECTS)
+        found: list[CustomerRow] = await self.read_models.all(
+            customers, where=[any_(*conditions)], limit=MOST_SUSPECTS
+        )
+        return found
