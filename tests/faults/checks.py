@@ -14,7 +14,8 @@ from forecourt.projections.rebuild import Rebuild
 from forecourt.runtime import Runtime
 from forecourt.testing.probes import poll_async
 from notify.rules import rules_for
-from tests.faults.house import SECONDS, SERVICES, House
+from tests.e2e.house import SECONDS, SERVICES
+from tests.faults.house import Fortress
 from tests.faults.load import ACTOR, Answer, Load
 
 REPEATED = 20
@@ -32,7 +33,7 @@ ENDED = ("accepted", "delivered", "bounced", "suppressed", "expired", "dead", "d
 SENT = ("accepted", "delivered", "bounced")
 
 
-async def assert_nothing_lost_or_doubled(house: House, load: Load, *, parked: int = 0) -> None:
+async def assert_nothing_lost_or_doubled(house: Fortress, load: Load, *, parked: int = 0) -> None:
     """Wait until all work is done, and look: commands, read models, broker, reactions, messages to customers.
 
     ``parked`` is the number of messages that handlers have given up, by intention.
@@ -47,7 +48,7 @@ async def assert_nothing_lost_or_doubled(house: House, load: Load, *, parked: in
     await assert_read_models_equal_a_rebuild(house)
 
 
-async def quiet(house: House) -> None:
+async def quiet(house: Fortress) -> None:
     """Wait until every event is projected, published and handled, and no message to a customer is under way."""
 
     left = ""
@@ -63,7 +64,7 @@ async def quiet(house: House) -> None:
         raise AssertionError(f"still to do: {left}") from None
 
 
-async def _left(house: House) -> str:
+async def _left(house: Fortress) -> str:
     """What is still to be done, in words; empty: nothing."""
     [(head,)] = await house.sql("SELECT coalesce(max(position), 0) FROM events.event")
     projections = " UNION ALL ".join(
@@ -83,7 +84,7 @@ async def _left(house: House) -> str:
     return ", ".join(left)
 
 
-async def unhandled(house: House) -> dict[str, set[UUID]]:
+async def unhandled(house: Fortress) -> dict[str, set[UUID]]:
     """The events that a handler is bound to, and has neither handled nor parked."""
     found = {}
     parked: dict[str, dict[str, str]] | None = None
@@ -134,7 +135,7 @@ async def assert_repeated_commands_get_their_first_answer(load: Load) -> None:
         assert again.position == answer.position or answer.rpc in OF_SEVERAL_STEPS, answer
 
 
-async def assert_every_event_reached_the_broker_in_order(house: House, events: list[Any]) -> None:
+async def assert_every_event_reached_the_broker_in_order(house: Fortress, events: list[Any]) -> None:
     """At least once; and in the order of its stream, after duplicates are dropped."""
     await asyncio.to_thread(house.drain_tap)
     reached = {event_id for event_id, _, _ in house.tapped}
@@ -149,7 +150,7 @@ async def assert_every_event_reached_the_broker_in_order(house: House, events: l
             at[stream] = sequence
 
 
-async def assert_every_handler_handled_every_event(house: House, events: list[Any], parked: int) -> None:
+async def assert_every_handler_handled_every_event(house: Fortress, events: list[Any], parked: int) -> None:
     """Each reaction ran to its commit for each event that it is for, or its message is parked with the reason."""
     assert {handler: ids for handler, ids in (await unhandled(house)).items() if ids} == {}
     found = {
@@ -163,7 +164,7 @@ async def assert_every_handler_handled_every_event(house: House, events: list[An
     assert not [one for one, times in triggers.items() if times > 1]
 
 
-async def assert_one_message_per_reason(house: House, events: list[Any]) -> None:
+async def assert_one_message_per_reason(house: Fortress, events: list[Any]) -> None:
     """Every reason led to one request; every request to one message, or to one that says why there is none."""
     notify = next(service for service in find_services() if service.name == "notify")
     requested = Counter(
@@ -207,7 +208,7 @@ def _keys(messages: list[dict[str, Any]], by_reference: dict[str, UUID]) -> list
     ]
 
 
-async def assert_read_models_equal_a_rebuild(house: House) -> None:
+async def assert_read_models_equal_a_rebuild(house: Fortress) -> None:
     """Every read model is what a fresh rebuild of it is, and nothing was put aside."""
     runtime = await Runtime.open(find_services(SERVICES), house.platform.settings)
     try:

@@ -14,7 +14,8 @@ from forecourt.clock import monotonic
 from forecourt.testing.probes import poll_async
 from tests.e2e import stories
 from tests.e2e.client import Client
-from tests.faults.house import SECONDS, House
+from tests.e2e.house import SECONDS
+from tests.faults.house import Fortress
 
 ACTOR = "load"
 DEALERS = 6
@@ -110,7 +111,7 @@ class Load:
 
 
 @asynccontextmanager
-async def load(house: House) -> AsyncIterator[Load]:
+async def load(house: Fortress) -> AsyncIterator[Load]:
     """A load on the platform for as long as the context lasts; then its stories are told to their end."""
     one = Load(house.client(ACTOR, "salesperson"), house.client("manager"))
     async with asyncio.TaskGroup() as group:

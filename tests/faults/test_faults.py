@@ -23,8 +23,9 @@ from forecourt.messaging.parked import discard, list_parked, replay
 from forecourt.runtime import Runtime
 from forecourt.testing.probes import poll_async
 from tests.e2e import stories
+from tests.e2e.house import SECONDS, SERVICES
 from tests.faults.checks import assert_nothing_lost_or_doubled, quiet, unhandled
-from tests.faults.house import POISON, SECONDS, SERVICES, House, open_house, tapped
+from tests.faults.house import POISON, Fortress, open_fortress, tapped
 from tests.faults.load import load
 
 pytestmark = [
@@ -41,20 +42,20 @@ WORKERS = tuple(f"work-{service}" for service in SERVICES)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with open_house(tmp_path_factory.mktemp("faults")) as opened:
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fortress]:
+    async with open_fortress(tmp_path_factory.mktemp("faults")) as opened:
         yield opened
 
 
 @pytest.mark.parametrize("name", ["serve", "project", "relay"])
-async def test_a_process_is_killed_in_the_middle_of_a_load(house: House, name: str) -> None:
+async def test_a_process_is_killed_in_the_middle_of_a_load(house: Fortress, name: str) -> None:
     async with load(house) as sent:
         await sent.hit(lambda: house.kill(name))
     assert bool(sent.retried) == (name == "serve")
     await assert_nothing_lost_or_doubled(house, sent)
 
 
-async def test_all_workers_are_killed_in_the_middle_of_their_work(house: House) -> None:
+async def test_all_workers_are_killed_in_the_middle_of_their_work(house: Fortress) -> None:
     async def kill() -> None:
         await poll_async(lambda: _some_unhandled(house), SECONDS, what="events in hand")
         await asyncio.gather(*map(house.kill, WORKERS))
@@ -65,11 +66,11 @@ async def test_all_workers_are_killed_in_the_middle_of_their_work(house: House) 
     await assert_nothing_lost_or_doubled(house, sent)
 
 
-async def _some_unhandled(house: House) -> bool:
+async def _some_unhandled(house: Fortress) -> bool:
     return any((await unhandled(house)).values())
 
 
-async def test_the_broker_is_stopped_and_started(house: House) -> None:
+async def test_the_broker_is_stopped_and_started(house: Fortress) -> None:
     async def stop_and_start() -> None:
         await asyncio.to_thread(house.rabbitmq.stop)
         await sent.accepted(40)
@@ -82,14 +83,14 @@ async def test_the_broker_is_stopped_and_started(house: House) -> None:
     await assert_nothing_lost_or_doubled(house, sent)
 
 
-async def test_the_database_is_restarted(house: House) -> None:
+async def test_the_database_is_restarted(house: Fortress) -> None:
     async with load(house) as sent:
         await sent.hit(lambda: asyncio.to_thread(house.postgres.restart))
     await house.all_ready()
     await assert_nothing_lost_or_doubled(house, sent)
 
 
-async def test_the_database_crashes(house: House) -> None:
+async def test_the_database_crashes(house: Fortress) -> None:
     async def crash() -> None:
         await asyncio.to_thread(house.postgres.kill)
         await asyncio.to_thread(house.postgres.start)
@@ -101,7 +102,9 @@ async def test_the_database_crashes(house: House) -> None:
 
 
 @pytest.mark.parametrize(("kind", "taken"), [("error", False), ("timeout", True), ("garbage", True)])
-async def test_the_sms_provider_answers_500_or_late_or_nonsense(house: House, kind: str, taken: bool) -> None:
+async def test_the_sms_provider_answers_500_or_late_or_nonsense(
+    house: Fortress, kind: str, taken: bool
+) -> None:
     """Where it does not answer, or not so that it can be understood, it has ``taken`` the message all the same."""
     before = len(await house.arrived())
 
@@ -115,12 +118,11 @@ async def test_the_sms_provider_answers_500_or_late_or_nonsense(house: House, ki
     assert len(await house.arrived()) > before
 
 
-async def _all_met(house: House) -> bool:
-    async with house.http.get(f"http://{house.platform.addresses['http']}/faults") as response:
-        return await response.json() == []
+async def _all_met(house: Fortress) -> bool:
+    return not await house.faults()
 
 
-async def test_a_poisoned_message_is_parked_and_stops_nobody_else(house: House) -> None:
+async def test_a_poisoned_message_is_parked_and_stops_nobody_else(house: Fortress) -> None:
     """One that is no event at all, and one that no attempt can handle until a human has mended its cause."""
     stranger = str(uuid4())
     handler = "notify.notify"
@@ -164,7 +166,7 @@ def _order_of(customer_id: str) -> dict[str, object]:
     }
 
 
-async def test_two_relays_and_two_projectors_at_once_and_the_leader_killed(house: House) -> None:
+async def test_two_relays_and_two_projectors_at_once_and_the_leader_killed(house: Fortress) -> None:
     supervisor = house.platform.supervisor
     for name in ("relay", "project"):
         spec = house.child(name).spec
@@ -192,13 +194,13 @@ async def test_two_relays_and_two_projectors_at_once_and_the_leader_killed(house
             await supervisor.stop(name)
 
 
-async def _works(house: House, process: str) -> float:
+async def _works(house: Fortress, process: str) -> float:
     """Events that a relay or projector has dealt with."""
     relayed = await house.metric(process, "forecourt_relay_confirmed_events_total")
     return relayed + await house.metric(process, "forecourt_projection_events_total")
 
 
-async def test_subscribers_are_slow_and_nobody_waits_for_them(house: House) -> None:
+async def test_subscribers_are_slow_and_nobody_waits_for_them(house: Fortress) -> None:
     """One takes a message from the broker and keeps it; one stops reading the event store after a page."""
     async with _slow_subscribers(house) as slow:
         async with load(house) as sent:
@@ -241,7 +243,7 @@ class _Slow:
 
 
 @asynccontextmanager
-async def _slow_subscribers(house: House) -> AsyncIterator[_Slow]:
+async def _slow_subscribers(house: Fortress) -> AsyncIterator[_Slow]:
     runtime = await Runtime.open(find_services(["customer"]), house.platform.settings)
     with connect(house.amqp_uri) as connection:
         channel = connection.channel()
