@@ -148,6 +148,11 @@ class ConfirmedPublisher:
         """Start the thread. It connects by itself, now and after every loss."""
         self._thread.start()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the thread is over, because it was stopped or met something that nobody foresaw."""
+        return not self._thread.is_alive()
+
     def submit(self, messages: Sequence[Outgoing], mark: int) -> None:
         """Take ``messages`` (none is fine); ``mark`` is reported when they are confirmed."""
         self._inbox.append((messages, mark))
@@ -173,19 +178,23 @@ class ConfirmedPublisher:
     def _publish(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            connection = None
+            connection, trouble = None, None
             try:
                 connection = connect(self._uri, heartbeat=HEARTBEAT)
                 channel = self._open(connection)
                 failures = 0
                 self._follow(connection, channel)
                 connection.release()
+                connection = None
             except _TROUBLE as error:
+                trouble = type(error).__name__
+            finally:
                 if connection is not None:
                     connection.collect(0.1)
+            if trouble is not None:
                 failures += 1
                 RELAY_ERRORS.labels(self._name).inc()
-                log.warning("broker connection lost", relay=self._name, error=type(error).__name__)
+                log.warning("broker connection lost", relay=self._name, error=trouble)
                 self._stopping.wait(min(0.1 * 2 ** min(failures, 10), MAX_BACKOFF))
             self._set_blocked(False)
 
