@@ -137,7 +137,7 @@ async def the_consumer(platform: Platform, tmp_path: Path) -> None:
         )
         await _deliver(platform)
         assert consumer.stdout is not None
-        line = await asyncio.wait_for(consumer.stdout.readline(), 30)
+        line = await asyncio.wait_for(consumer.stdout.readline(), 90)
         vin = _delivered()["vin"]
         assert line.decode().strip() == f"crm.sales.VehicleDelivered.v1 D001 {vin}"
     finally:
