@@ -132,7 +132,7 @@ async def the_consumer(platform: Platform, tmp_path: Path) -> None:
     try:
         await poll_async(
             lambda: asyncio.to_thread(_has_consumer, platform.environment["AMQP_URI"]),
-            30,
+            90,
             what="the consumer",
         )
         await _deliver(platform)
