@@ -37,9 +37,16 @@ Paragraph = Annotated[str, Field(max_length=4000), AfterValidator(_printable)]
 
 
 _MOBILE_DIGITS = 11
-_MOBILE = re.compile(
-    phonenumbers.PhoneMetadata.metadata_for_region(DEFAULT_REGION).mobile.national_number_pattern
-)
+
+
+def _mobile_pattern() -> re.Pattern[str]:
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(DEFAULT_REGION)
+    assert metadata is not None
+    assert metadata.mobile is not None
+    return re.compile(metadata.mobile.national_number_pattern or "")
+
+
+_MOBILE = _mobile_pattern()
 _BLANKS = str.maketrans("", "", " -")
 
 
