@@ -6,8 +6,13 @@ import grpc.aio
 import uvloop
 from aiohttp import web
 
+from crm.customer.v1.customer_pb2 import RegisterCustomerRequest
 
-async def echo(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+
+async def echo(
+    request: RegisterCustomerRequest,
+    context: "grpc.aio.ServicerContext[RegisterCustomerRequest, RegisterCustomerRequest]",
+) -> RegisterCustomerRequest:
     """What came in."""
     return request
 
@@ -21,9 +26,9 @@ async def main() -> None:
     """Serve until killed; the HTTP address says when it is ready."""
     grpc_address, http_address = sys.argv[1:3]
     server = grpc.aio.server()
-    handler = grpc.method_handlers_generic_handler(
-        "bench.Echo", {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
-    )
+    message = RegisterCustomerRequest
+    method = grpc.unary_unary_rpc_method_handler(echo, message.FromString, message.SerializeToString)
+    handler = grpc.method_handlers_generic_handler("bench.Echo", {"Echo": method})
     server.add_generic_rpc_handlers((handler,))
     server.add_insecure_port(grpc_address)
     await server.start()

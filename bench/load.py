@@ -17,7 +17,7 @@ from crm.customer.v1 import customer_pb2
 from crm.customer.v1.customer_pb2_grpc import CustomerServiceStub
 
 IN_FLIGHT = 64
-CHUNK = 200
+CHUNK = 400
 
 
 def customer(number: int) -> customer_pb2.RegisterCustomerRequest:
@@ -50,11 +50,15 @@ async def in_flight(call: Callable[[int], Awaitable[object]], total: int, first:
 
 
 async def echo(channel: grpc.aio.Channel, total: int, first: int) -> float:
-    """Calls of an empty echo that take and answer a message of the size of a registration."""
-    method = channel.unary_unary("/bench.Echo/Echo")
-    message = customer(first).SerializeToString()
+    """The same messages to an echo that answers what came in."""
+    message = customer_pb2.RegisterCustomerRequest
+    method = channel.unary_unary(
+        "/bench.Echo/Echo",
+        request_serializer=message.SerializeToString,
+        response_deserializer=message.FromString,
+    )
     metadata = (("authorization", f"Bearer {os.environ['BENCH_TOKEN']}"),)
-    return await in_flight(lambda _: method(message, metadata=metadata), total, first)
+    return await in_flight(lambda number: method(customer(number), metadata=metadata), total, first)
 
 
 async def register(channel: grpc.aio.Channel, total: int, first: int) -> float:

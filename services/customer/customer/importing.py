@@ -36,7 +36,7 @@ from trade.vin import VinStr
 
 T = TypeVar("T")
 
-CHUNKS_IN_HAND = 4
+CHUNKS_IN_HAND = 8
 """Chunks of one call that are written at the same time."""
 
 
