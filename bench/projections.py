@@ -43,12 +43,11 @@ async def bare(url: str) -> float:
         )
         await connection.execute("DROP TABLE IF EXISTS bare")
         await connection.execute(f'CREATE TABLE bare (LIKE customer."{relation}" INCLUDING ALL)')
-        types = dict(
-            await connection.fetch(
-                "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
-                " WHERE attrelid = 'bare'::regclass AND attnum > 0"
-            )
+        described = await connection.fetch(
+            "SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute"
+            " WHERE attrelid = 'bare'::regclass AND attnum > 0"
         )
+        types: dict[str, str] = {row["attname"]: row["type"] for row in described}
         # unnest would flatten an array of arrays: that column goes in as text and is cast.
         arrays = {name: f"${number}::{_array(types[name])}" for number, name in enumerate(columns, start=1)}
         picked = ", ".join(f"u.{name}::{types[name]}" for name in columns)
