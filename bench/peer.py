@@ -37,11 +37,8 @@ class CustomersView(PostgresTrackingRecorder):
 
     def __init__(self, datastore: Any, **options: Any) -> None:
         super().__init__(datastore, **options)
-        self.sql_create_statements.append(
-            SQL(
-                "CREATE TABLE IF NOT EXISTS customers (id uuid PRIMARY KEY, name text, kind text, mobile text)"
-            )
-        )
+        columns = "(id uuid PRIMARY KEY, name text, kind text, mobile text)"
+        self.sql_create_statements.append(SQL("CREATE TABLE IF NOT EXISTS customers {}").format(SQL(columns)))
 
     def register(self, customer: Any, tracking: Tracking) -> None:
         """Write a row."""
