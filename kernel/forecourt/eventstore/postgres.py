@@ -154,8 +154,6 @@ class PostgresEventStore:
         self._pending: deque[_Pending] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._company = 0
-        self._connection: Any = None
-        self._statement: Any = None
         self._listener: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._closed = False
@@ -250,34 +248,18 @@ class PostgresEventStore:
 
     async def _call_append(self, group: list[_Pending]) -> tuple[int, list[int]]:
         arguments = _columns(group)
+        parameters = ", ".join(f"${number}" for number in range(1, len(arguments) + 1))
+        query = f"SELECT base, actual FROM {self._schema}.append({parameters})"
         for delay in (*RETRY_DELAYS, None):
             try:
-                statement = self._statement or await self._prepare()
-                row = await statement.fetchrow(*arguments)
+                row = await self._pool.fetchrow(query, *arguments)
                 assert row is not None
                 return row["base"], row["actual"]
             except LOST as error:
-                await self._let_go()
                 if delay is None or self._closed:
                     raise StoreUnavailable(f"event store: {type(error).__name__}") from error
                 await asyncio.sleep(delay)
         raise AssertionError("unreachable")
-
-    async def _prepare(self) -> Any:
-        """The statement that appends, on a connection of the writer's own: a pool's bookkeeping costs a tenth."""
-        self._connection = await self._pool.acquire()
-        parameters = ", ".join(f"${number}" for number in range(1, 16))
-        self._statement = await self._connection.prepare(
-            f"SELECT base, actual FROM {self._schema}.append({parameters})"
-        )
-        return self._statement
-
-    async def _let_go(self) -> None:
-        """Give the writer's connection back."""
-        connection, self._connection, self._statement = self._connection, None, None
-        if connection is not None:
-            with contextlib.suppress(*LOST):
-                await self._pool.release(connection)
 
     async def _answer_conflict(self, pending: _Pending, actual: int) -> None:
         """The first result where these very events stand there already, else the conflict."""
@@ -361,7 +343,6 @@ class PostgresEventStore:
         self._closed = True
         if self._writer is not None:
             await self._writer
-        await self._let_go()
         if self._listener is not None:
             self._listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
