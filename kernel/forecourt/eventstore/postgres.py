@@ -37,14 +37,6 @@ from forecourt.eventstore.port import (
 GROUP_EVENTS = 500
 """Most events that one transaction takes."""
 
-MANY_APPENDS = 8
-LINGER_SECONDS = 0.005
-"""Where the last group held `MANY_APPENDS`, the next one waits this long unless as many are there already.
-
-Callers that were answered together come back one after the other; a transaction for the first few of them costs as
-much as one for all. An append that comes alone never waits.
-"""
-
 WINDOW = 20_000
 """Positions that one page of a filtered read spans."""
 
@@ -153,7 +145,6 @@ class PostgresEventStore:
         self.on_group = on_group
         self._pending: deque[_Pending] = deque()
         self._writer: asyncio.Task[None] | None = None
-        self._company = 0
         self._listener: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._closed = False
@@ -195,10 +186,7 @@ class PostgresEventStore:
         # One turn of the loop: callers that are ready at the same moment share the group.
         await asyncio.sleep(0)
         while self._pending:
-            if len(self._pending) < self._company and self._company >= MANY_APPENDS:
-                await asyncio.sleep(LINGER_SECONDS)
             group = self._next_group()
-            self._company = len(group)
             try:
                 await self._write_group(group)
             except Exception as error:  # noqa: BLE001 - it is not lost: it belongs to the callers of this group
@@ -248,8 +236,7 @@ class PostgresEventStore:
 
     async def _call_append(self, group: list[_Pending]) -> tuple[int, list[int]]:
         arguments = _columns(group)
-        parameters = ", ".join(f"${number}" for number in range(1, len(arguments) + 1))
-        query = f"SELECT base, actual FROM {self._schema}.append({parameters})"
+        query = f"SELECT base, actual FROM {self._schema}.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
         for delay in (*RETRY_DELAYS, None):
             try:
                 row = await self._pool.fetchrow(query, *arguments)
