@@ -75,9 +75,13 @@ class PersonalFields:
         _collect(self.fields, data, "", found)
         return found
 
+    def paths(self) -> Iterator[tuple[str, Leaf]]:
+        """Every path, with 0 for any index."""
+        return _leaves(self.fields, "")
+
     def sealed_anywhere(self, data: dict[str, Any]) -> list[Slot]:
         """Every encrypted value, wherever it is: for data of an older version, whose class is gone."""
-        today = {_pattern(path): leaf for path, leaf in _leaves(self.fields, "")}
+        today = {_pattern(path): leaf for path, leaf in self.paths()}
         found: list[Slot] = []
         _collect_sealed(data, "", today, found)
         return found
