@@ -11,10 +11,10 @@ CODE := kernel services tests demo bench tools
 PACKAGES := kernel/forecourt $(wildcard services/common/trade services/customer/customer services/sales/sales \
 	services/service-desk/service_desk services/notify/notify)
 
-.PHONY: help setup proto lint format test unit demo run bench lock clean
+.PHONY: help setup proto lint format test unit test-eventstoredb demo run bench lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/stamp proto/gen/.stamp ## Make .venv and the gRPC stubs (every other target does so by itself)
 
@@ -46,6 +46,10 @@ test: setup ## Run every test, on real servers of its own
 
 unit: setup ## Run the tests that need no server
 	$(BIN)/python -m pytest -m "not integration and not e2e and not faults"
+
+test-eventstoredb: setup ## The event store's suite on the server that EVENTSTOREDB_URI names
+	@test -n "$$EVENTSTOREDB_URI" || { echo "EVENTSTOREDB_URI: is not set; name the server, such as esdb://host:2113?tls=false"; exit 2; }
+	$(BIN)/python -m pytest tests/conformance/test_eventstore_eventstoredb.py
 
 demo: setup ## Play a dealer group's day on the whole platform and show the result
 	$(BIN)/python -m demo.play

@@ -6,11 +6,15 @@ reminders of the months to come fall due in seconds. Its servers and data are pr
 
 import argparse
 import asyncio
+import os
 import shutil
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import NAMESPACE_URL, uuid5
 from zoneinfo import ZoneInfo
 
@@ -298,8 +302,10 @@ class Day:
                     f"SELECT min(position) FROM \"{service}\".projection WHERE state = 'active'"
                 )
                 lags.append((f"projection {service}", head - read))
-            for row in await connection.fetch("SELECT name, position FROM messaging.relay_checkpoint"):
-                lags.append((f"relay {row['name']}", head - row["position"]))
+            relays = await connection.fetch(
+                "SELECT name, position FROM messaging.relay_checkpoint ORDER BY 1"
+            )
+            lags += [(f"relay {row['name']}", head - row["position"]) for row in relays]
         finally:
             await connection.close()
         self._report.rows(
@@ -330,6 +336,24 @@ def _progress(out: Console) -> Progress:
     )
 
 
+@asynccontextmanager
+async def _database_of_its_own() -> AsyncIterator[dict[str, str]]:
+    """On a server that ``DATABASE_URL`` names, a new database, dropped in the end: the day starts from nothing."""
+    server = os.environ.get("DATABASE_URL")
+    if not server:
+        yield {}
+        return
+    parts = urlsplit(server)
+    name = f"forecourt_demo_{os.getpid()}"
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        yield {"DATABASE_URL": urlunsplit(parts._replace(path=f"/{name}"))}
+    finally:
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await connection.close()
+
+
 async def main() -> int:
     """Start the platform, play the day, report. The exit status."""
     parser = argparse.ArgumentParser(prog="demo", description="Plays a dealer group's day and reports.")
@@ -340,10 +364,14 @@ async def main() -> int:
     shutil.rmtree(options.data / "rabbitmq", ignore_errors=True)
     report = Report(out)
     out.print("starting PostgreSQL, RabbitMQ and the platform ...")
-    async with Platform(options.data, together=True, clock="virtual") as platform:
-        channel_options = [("grpc.max_receive_message_length", 16_000_000)]
-        async with grpc.aio.insecure_channel(platform.addresses["grpc"], options=channel_options) as channel:
-            await Day(platform, channel, report).play()
+    async with (
+        _database_of_its_own() as environment,
+        Platform(options.data, together=True, clock="virtual", environment=environment) as platform,
+        grpc.aio.insecure_channel(
+            platform.addresses["grpc"], options=[("grpc.max_receive_message_length", 16_000_000)]
+        ) as channel,
+    ):
+        await Day(platform, channel, report).play()
     return report.finish()
 
 

@@ -40,7 +40,8 @@ class Platform:
     """Everything that runs; an asynchronous context manager.
 
     ``together`` puts serve, project and relay into one process. ``clock`` is ``system`` or ``virtual``.
-    ``environment`` is added for all processes. ``sandboxes`` False leaves the sandboxes of providers out.
+    ``environment`` is added for all processes and wins over the surrounding one.
+    ``sandboxes`` False leaves the sandboxes of providers out.
     ``services`` are the names of those to run, all that are installed by default.
     """
 
@@ -104,7 +105,7 @@ class Platform:
         await self.supervisor.start_all(self._processes(roles), seconds=READY_SECONDS)
 
     async def _start_postgres(self) -> None:
-        url = os.environ.get("DATABASE_URL") or self.environment.get("DATABASE_URL")
+        url = self.environment.get("DATABASE_URL") or os.environ.get("DATABASE_URL")
         if not url:
             self.postgres = EmbeddedPostgres(self.data / "postgres", durable=self._durable)
             url = await asyncio.to_thread(self.postgres.start)
@@ -112,7 +113,7 @@ class Platform:
         self.environment["DATABASE_URL"] = url
 
     async def _start_rabbitmq(self) -> None:
-        uri = os.environ.get("AMQP_URI") or self.environment.get("AMQP_URI")
+        uri = self.environment.get("AMQP_URI") or os.environ.get("AMQP_URI")
         if not uri:
             self.rabbitmq = EmbeddedRabbitMQ(self.data / "rabbitmq")
             uri = await asyncio.to_thread(self.rabbitmq.start)

@@ -19,6 +19,7 @@ from forecourt.embedded.rabbitmq import EmbeddedRabbitMQ
 from forecourt.eventstore.port import StoredEvent
 from forecourt.eventstore.postgres import PostgresEventStore
 from forecourt.messaging.cloudevents import EXCHANGE, from_cloudevent
+from forecourt.messaging.publisher import ConfirmedPublisher
 from forecourt.messaging.relay import Relay, migrate
 from tests.integration.messaging_tools import HERE, channel, eventually, new_event, take_all
 
@@ -223,6 +224,27 @@ async def test_a_relay_that_loses_its_lease_begins_again(shop: Shop) -> None:
     assert {event.id for event in received} == set(await shop.stored())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_relay_whose_publishing_thread_dies_begins_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would lead for ever, keep every other relay out, and publish nothing."""
+    follow = ConfirmedPublisher._follow
+    deaths = iter([RuntimeError("nobody foresaw this")])
+
+    def die_once(publisher: ConfirmedPublisher, connection: Any, opened: Any) -> None:
+        if error := next(deaths, None):
+            raise error
+        follow(publisher, connection, opened)
+
+    monkeypatch.setattr(ConfirmedPublisher, "_follow", die_once)
+    await shop.append(100)
+    async with running(shop.relay()):
+        await eventually(shop.at_head)
+    assert [event.id for event in shop.received()] == await shop.stored()
+    assert metric("forecourt_relay_errors_total", shop) == 1
+
+
 async def test_a_relay_stops_although_there_is_no_broker(amqp_uri: str, database_url: str) -> None:
     async with open_shop(amqp_uri, database_url) as shop:
         await shop.append(10)
@@ -271,6 +293,8 @@ async def test_a_broker_that_restarts_gets_every_event(tmp_path: Path, database_
     try:
         async with open_shop(uri, database_url) as shop:
             shop.bind()
+            # RabbitMQ 3.10 forgets a quorum queue that is killed within seconds of its declaration.
+            await asyncio.to_thread(broker.restart)
             await shop.append(20_000)
             async with running(shop.relay()):
 

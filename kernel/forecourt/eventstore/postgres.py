@@ -387,8 +387,9 @@ class PostgresEventStore:
                         while not connection.is_closed():  # noqa: ASYNC110 - the driver tells of no close
                             await asyncio.sleep(POLL_SECONDS)
                     finally:
-                        with contextlib.suppress(*LOST):
-                            await connection.remove_listener(channel, self._notified)
+                        if not connection.is_closed():
+                            with contextlib.suppress(*LOST):
+                                await connection.remove_listener(channel, self._notified)
             await asyncio.sleep(POLL_SECONDS)
 
     def _notified(self, *_: object) -> None:

@@ -123,6 +123,10 @@ class EventConsumer(QueueConsumer):  # type: ignore[misc]  # nameko has no types
             )
         return list(self._consumers.values())
 
+    def consumes(self, provider: "OnEvent") -> bool:
+        """Whether a handler's queue was declared and bound."""
+        return provider in self._consumers
+
     def on_iteration(self) -> None:
         """Stop consuming when asked to, and leave when the last message in hand is answered."""
         self._cancel_consumers_if_requested()
@@ -205,6 +209,11 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
         """What the process shares."""
         runtime: Runtime = self.container.config[CONFIG_KEY]
         return runtime
+
+    @property
+    def consuming(self) -> bool:
+        """Whether the handler's queue is there and bound."""
+        return bool(self.queue_consumer.consumes(self))
 
     @property
     def prefetch(self) -> int:

@@ -45,6 +45,13 @@ MAX_BACKOFF = 5.0
 CONFIRM_TIMEOUT = 30.0
 """Seconds without any confirm, while some are due and the broker is not blocked, before reconnecting."""
 
+FIRST_CONFIRM_TIMEOUT = 3.0
+"""The same for the first confirm of a connection, doubled after each that stayed away.
+
+A quorum queue whose broker has just come back may swallow what it is sent before it has found its leader: that is
+never confirmed, and only sent again once we connect anew.
+"""
+
 BLOCKED = Gauge("forecourt_relay_blocked", "1 while the broker blocks publishers (an alarm)", ["service"])
 
 _METHOD = Struct(">BHIHHH")
@@ -125,6 +132,9 @@ class ConfirmedPublisher:
         self._tag = 0
         self._blocked = False
         self._progress = 0.0
+        # Seconds to wait for a confirm, and connections in a row that brought none.
+        self._patience = CONFIRM_TIMEOUT
+        self._unanswered = 0
         self._stopping = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
@@ -137,6 +147,11 @@ class ConfirmedPublisher:
     def start(self) -> None:
         """Start the thread. It connects by itself, now and after every loss."""
         self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread is over, because it was stopped or met something that nobody foresaw."""
+        return not self._thread.is_alive()
 
     def submit(self, messages: Sequence[Outgoing], mark: int) -> None:
         """Take ``messages`` (none is fine); ``mark`` is reported when they are confirmed."""
@@ -163,19 +178,23 @@ class ConfirmedPublisher:
     def _publish(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            connection = None
+            connection, trouble = None, None
             try:
                 connection = connect(self._uri, heartbeat=HEARTBEAT)
                 channel = self._open(connection)
                 failures = 0
                 self._follow(connection, channel)
                 connection.release()
+                connection = None
             except _TROUBLE as error:
+                trouble = type(error).__name__
+            finally:
                 if connection is not None:
                     connection.collect(0.1)
+            if trouble is not None:
                 failures += 1
                 RELAY_ERRORS.labels(self._name).inc()
-                log.warning("broker connection lost", relay=self._name, error=type(error).__name__)
+                log.warning("broker connection lost", relay=self._name, error=trouble)
                 self._stopping.wait(min(0.1 * 2 ** min(failures, 10), MAX_BACKOFF))
             self._set_blocked(False)
 
@@ -193,6 +212,8 @@ class ConfirmedPublisher:
         self._outstanding.clear()
         self._tag = 0
         self._progress = time.monotonic()
+        self._patience = min(FIRST_CONFIRM_TIMEOUT * 2**self._unanswered, CONFIRM_TIMEOUT)
+        self._unanswered = min(self._unanswered + 1, 10)
         return channel
 
     def _follow(self, connection: Any, channel: Any) -> None:
@@ -264,6 +285,8 @@ class ConfirmedPublisher:
             self._outstanding.pop(tag, None)
         self._confirms.inc(before - len(self._outstanding))
         self._progress = time.monotonic()
+        self._patience = CONFIRM_TIMEOUT
+        self._unanswered = 0
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
         raise _Refused("nack")
@@ -288,7 +311,7 @@ class ConfirmedPublisher:
             self._confirmed(reached)
 
     def _check_overdue(self, now: float) -> None:
-        if self._outstanding and not self._blocked and now - self._progress > CONFIRM_TIMEOUT:
+        if self._outstanding and not self._blocked and now - self._progress > self._patience:
             raise _Refused("confirm overdue")
 
     def _set_blocked(self, blocked: bool) -> None:

@@ -22,8 +22,8 @@ from forecourt import logs
 from forecourt.clock import Clock, SystemClock
 from forecourt.eventstore.port import Batch, EventStore, StoreUnavailable
 from forecourt.eventstore.postgres import LOST
+from forecourt.lease import Lease
 from forecourt.messaging.cloudevents import routing_key, to_cloudevent
-from forecourt.messaging.lease import Lease
 from forecourt.messaging.publisher import ConfirmedPublisher, Outgoing
 from forecourt.metrics import RELAY_ERRORS, RELAY_LAG_EVENTS, RELAY_LAG_SECONDS
 
@@ -41,6 +41,9 @@ SAVE_SECONDS = 0.2
 DRAIN_SECONDS = 5.0
 """How long a relay that stops waits for the confirms still due."""
 
+WATCH_SECONDS = 1.0
+"""How often the relay looks whether its publishing thread lives."""
+
 LEADING = Gauge("forecourt_relay_leading", "1 in the process that publishes, 0 on standby", ["service"])
 
 _DDL = """
@@ -55,6 +58,10 @@ CREATE TABLE IF NOT EXISTS messaging.relay_checkpoint (
 
 class CheckpointMoved(Exception):
     """Somebody else has moved this relay's checkpoint."""
+
+
+class PublisherEnded(Exception):
+    """The thread that publishes has ended by itself."""
 
 
 class _Pending(NamedTuple):
@@ -118,7 +125,7 @@ class Relay:
                     return
                 LEADING.labels(self._name).set(1)
                 await self._lead(stop)
-            except (*LOST, asyncpg.PostgresError, StoreUnavailable, CheckpointMoved) as error:
+            except (*LOST, asyncpg.PostgresError, StoreUnavailable, CheckpointMoved, PublisherEnded) as error:
                 RELAY_ERRORS.labels(self._name).inc()
                 log.warning("relay begins again", relay=self._name, error=type(error).__name__)
                 with suppress(TimeoutError):
@@ -137,12 +144,18 @@ class Relay:
         publisher.start()
         tasks = [
             asyncio.create_task(work)
-            for work in (self._follow(publisher), self._save_often(), self._lease.lost.wait(), stop.wait())
+            for work in (
+                self._follow(publisher),
+                self._save_often(),
+                _watch(publisher),
+                self._lease.lost.wait(),
+                stop.wait(),
+            )
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             tasks[0].cancel()
-            if self._lease.held:
+            if self._lease.held and not publisher.ended:
                 await self._drain()
             for task in done:
                 task.result()
@@ -246,3 +259,10 @@ class Relay:
                     self._moved.clear()
                     await self._moved.wait()
         await self._save()
+
+
+async def _watch(publisher: ConfirmedPublisher) -> None:
+    """Raise `PublisherEnded` when the thread is gone: a relay that only seems to lead keeps everybody else out."""
+    while not publisher.ended:  # noqa: ASYNC110 - a thread that dies tells nobody
+        await asyncio.sleep(WATCH_SECONDS)
+    raise PublisherEnded

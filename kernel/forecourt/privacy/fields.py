@@ -111,8 +111,7 @@ def _fields(cls: type[BaseModel], where: str) -> Fields | None:
 def _node(annotation: Any, marked: bool, where: str) -> Node | None:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        marked = marked or any(isinstance(mark, PersonalData) for mark in args[1:])
-        return _node(args[0], marked, where)
+        return _node(args[0], marked or _is_marked(annotation), where)
     if origin in (Union, types.UnionType):
         return _union(args, marked, where)
     if marked:
@@ -131,12 +130,19 @@ def _union(args: tuple[Any, ...], marked: bool, where: str) -> Node | None:
     optional = len(others) < len(args)
     if marked and optional:
         return Leaf(None)
+    if optional and len(others) == 1 and _is_marked(others[0]):
+        return Leaf(None)
     nodes = [_node(arg, marked, where) for arg in others]
     if all(node is None for node in nodes):
         return None
     if len(others) > 1:
         raise PersonalFieldError(f"{where}: one of several types, personal as a whole or not at all")
-    return Leaf(None) if optional and isinstance(nodes[0], Leaf) else nodes[0]
+    return nodes[0]
+
+
+def _is_marked(annotation: Any) -> bool:
+    marks = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return any(isinstance(mark, PersonalData) for mark in marks)
 
 
 def _items(elements: list[Any], where: str) -> Items | None:

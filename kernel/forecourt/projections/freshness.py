@@ -10,8 +10,8 @@ from typing import Any
 
 from forecourt.errors import Unavailable
 from forecourt.projections.checkpoint import channel
-from forecourt.projections.lease import wait
 from forecourt.projections.projection import Projection
+from forecourt.waiting import wait
 
 LOOK_SECONDS = 0.05
 """How often a waiting reader looks by itself while nobody listens for it."""

@@ -18,14 +18,15 @@ import structlog
 from forecourt.clock import Clock, SystemClock
 from forecourt.codec import Codec
 from forecourt.eventstore.port import Batch, EventStore
+from forecourt.lease import lease
 from forecourt.projections import metrics, tables
 from forecourt.projections.checkpoint import CheckpointMoved
 from forecourt.projections.collecting import collecting_rarely
 from forecourt.projections.folding import Changes, Target, load_target
 from forecourt.projections.follower import Follower
-from forecourt.projections.lease import lease, wait
 from forecourt.projections.projection import Projection
 from forecourt.projections.rebuild import Rebuild, RebuildUnderWay
+from forecourt.waiting import wait
 
 TOGETHER = 5_000
 """Positions that read models may be apart and still share a subscription."""

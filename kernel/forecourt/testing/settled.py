@@ -76,7 +76,7 @@ def _waiting(amqp_uri: str, queues: Sequence[str]) -> int:
             channel = connection.channel()
             try:
                 total += channel.queue_declare(queue, passive=True).message_count
-            except (connection.channel_errors, OperationalError):
+            except (*connection.channel_errors, OperationalError):
                 continue
             channel.close()
     return total

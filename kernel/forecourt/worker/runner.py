@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from forecourt.worker import bridge
@@ -49,6 +50,11 @@ PARKED_SECONDS = 15.0
 
 PARKED_NOW = Gauge("forecourt_parking_queue_messages", "Messages given up and not yet dealt with", ["queue"])
 
+
+class NotConsuming(Exception):
+    """A handler has no queue yet."""
+
+
 OpenRuntime = Callable[[Service, Settings], Awaitable[Runtime]]
 
 
@@ -69,11 +75,17 @@ def run_worker(service: Service, settings: Settings, *, open_with: OpenRuntime =
     runtime = _open(service, settings, open_with, stop)
     if runtime is None:
         return
-    http = HttpEdge(checks={"database": runtime.check_database, "broker": _broker_check(settings)})
-    bridge.wait(http.start(*split_address(settings.http_listen)))
     runner = ServiceRunner(_nameko_config(settings, runtime))
     for cls in classes:
         runner.add_service(cls)
+    http = HttpEdge(
+        checks={
+            "database": runtime.check_database,
+            "broker": _broker_check(settings),
+            "handlers": partial(_check_handlers, runner),
+        }
+    )
+    bridge.wait(http.start(*split_address(settings.http_listen)))
     chores = [eventlet.spawn(_prune, runtime), eventlet.spawn(_count_parked, runner, settings)]
     log.info("worker starting", service=service.name, http_port=http.port)
     ended = eventlet.spawn(_serve, runner, stop)
@@ -161,9 +173,7 @@ def _prune(runtime: Runtime) -> None:
 def _count_parked(runner: Any, settings: Settings) -> None:
     queues = [
         topology.parking_queue(topology.handler_queue(container.service_name, entrypoint.method_name))
-        for container in runner.containers
-        for entrypoint in container.entrypoints
-        if isinstance(entrypoint, OnEvent)
+        for container, entrypoint in _handlers(runner)
     ]
     while True:
         eventlet.sleep(PARKED_SECONDS)
@@ -172,6 +182,23 @@ def _count_parked(runner: Any, settings: Settings) -> None:
                 PARKED_NOW.labels(queue).set(count)
         except BrokerUnavailable as error:
             log.warning("could not count parked messages", error=str(error))
+
+
+def _handlers(runner: Any) -> list[tuple[Any, OnEvent]]:
+    """The handlers of events, each with its container."""
+    return [
+        (container, entrypoint)
+        for container in runner.containers
+        for entrypoint in container.entrypoints
+        if isinstance(entrypoint, OnEvent)
+    ]
+
+
+async def _check_handlers(runner: Any) -> None:
+    """An event that is published before a handler's queue is bound would never reach that handler."""
+    idle = [entrypoint.method_name for _, entrypoint in _handlers(runner) if not entrypoint.consuming]
+    if idle:
+        raise NotConsuming(", ".join(idle))
 
 
 def _broker_check(settings: Settings) -> Callable[[], Awaitable[object]]:

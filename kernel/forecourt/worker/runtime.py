@@ -15,7 +15,7 @@ from forecourt.codec import Codec
 from forecourt.config import ServiceSettings, Settings, load
 from forecourt.deciders import CommandHandler
 from forecourt.eventstore.port import EventStore
-from forecourt.messaging.lease import Lease
+from forecourt.lease import Lease
 from forecourt.privacy.keys_postgres import PostgresKeys, open_keys
 from forecourt.service import Service
 

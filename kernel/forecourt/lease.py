@@ -1,11 +1,13 @@
 """A right that one process at a time has: a PostgreSQL advisory lock, held by a session.
 
+It is polled, not waited for: a statement that waits keeps a snapshot open and holds back vacuum as long.
 The lock ends with the connection, so a holder that was killed is followed at once by whoever waits. A holder
 that is cut off from the database notices by itself, at the latest after a few seconds.
 """
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from typing import Any
 
@@ -13,6 +15,7 @@ import asyncpg
 
 from forecourt import logs
 from forecourt.eventstore.postgres import LOST
+from forecourt.waiting import wait
 
 log = logs.get(__name__)
 
@@ -47,8 +50,7 @@ class Lease:
                     return True
             except LOST as error:
                 log.warning("database does not answer", lease=self._name, error=type(error).__name__)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), POLL_SECONDS)
+            await wait(stop, POLL_SECONDS)
         return False
 
     async def try_acquire(self) -> bool:
@@ -100,3 +102,18 @@ class Lease:
 
     def _terminated(self, _: Any) -> None:
         self.lost.set()
+
+
+@asynccontextmanager
+async def lease(
+    pool: "asyncpg.Pool[asyncpg.Record]", name: str, stop: asyncio.Event
+) -> AsyncIterator[asyncio.Event | None]:
+    """Hold the right ``name``: yields the event that is set when it is lost, or None when ``stop`` came first."""
+    right = Lease(pool, name)
+    if not await right.acquire(stop):
+        yield None
+        return
+    try:
+        yield right.lost
+    finally:
+        await right.release()
