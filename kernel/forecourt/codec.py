@@ -24,6 +24,8 @@ _decode_json = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_value = msgspec.json.Decoder(Any).decode
 _encode_json = msgspec.json.encode
 
+_PREFIX_LENGTH = len(PREFIX)
+
 _STATE = "state"
 """The field that the state of an aggregate is bound to when it is encrypted."""
 
@@ -66,7 +68,7 @@ class Codec:
             if fields is None:
                 continue
             data = _decode_json(texts[index])
-            slots = [slot for slot in fields.slots(data) if slot.container[slot.key] != ""]
+            slots = [slot for slot in fields.slots(data) if slot[0][slot[1]] != ""]
             if slots:
                 person = fields.person_of(data, stream)
                 yield _Draft(index, self.registry.type_of(type(event)), person, data, slots)
@@ -170,14 +172,15 @@ def _sealed(draft: _Draft, entry: Entry) -> str:
 
 def _unseal(draft: _Draft, entry: Entry | None, stored: StoredEvent) -> None:
     bound_to = f"{draft.person}|{draft.type}|"
+    unseal = entry.unseal if isinstance(entry, PersonKey) else None
     for container, key, path, erased in draft.slots:
         value = container[key]
-        if not is_sealed(value):
+        if type(value) is not str or value[:_PREFIX_LENGTH] != PREFIX:
             continue
-        if not isinstance(entry, PersonKey):
+        if unseal is None:
             container[key] = erased
             continue
         try:
-            container[key] = _decode_value(entry.unseal(value, (bound_to + path).encode()))
+            container[key] = _decode_value(unseal(value, (bound_to + path).encode()))
         except (TamperedCiphertext, msgspec.DecodeError):
             raise UndecodableEvent(stored, f"{path}: the encrypted value was tampered with") from None

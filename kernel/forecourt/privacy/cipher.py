@@ -51,7 +51,7 @@ class PersonKey:
     def unseal(self, text: str, bound_to: bytes) -> bytes:
         """What was sealed. Raises `TamperedCiphertext`."""
         try:
-            sealed = a2b_base64(text[_SKIP:], strict_mode=True)
+            sealed = a2b_base64(text[_SKIP:])
             return self._decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
         except (InvalidTag, NotBase64, ValueError) as error:
             raise TamperedCiphertext(f"encrypted text does not decrypt ({type(error).__name__})") from None

@@ -8,7 +8,7 @@ tuple, list or dict, else the text ``[erased]``. A field of any other type must 
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -23,14 +23,9 @@ class PersonalFieldError(Exception):
     """A class marks a field as personal in a way that cannot be erased. Found at start."""
 
 
-class Slot(NamedTuple):
-    """A place in an event's decoded JSON that holds a personal value."""
-
-    container: Any
-    key: Any
-    path: str
-    erased: Any
-    """What goes there once the person is erased."""
+Slot = tuple[Any, Any, str, Any]
+"""A place in an event's decoded JSON that holds a personal value: the container, the key or index in it, the path,
+and what goes there once the person is erased. Bare tuples, because decoding makes very many."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +171,7 @@ def _collect(node: Fields | Items, data: Any, prefix: str, found: list[Slot]) ->
             if value is None:
                 continue
             if isinstance(part, Leaf):
-                found.append(Slot(data, name, prefix + name, part.erased))
+                found.append((data, name, prefix + name, part.erased))
             else:
                 _collect(part, value, f"{prefix}{name}.", found)
         return
@@ -184,7 +179,7 @@ def _collect(node: Fields | Items, data: Any, prefix: str, found: list[Slot]) ->
         if value is None:
             continue
         if isinstance(node.part, Leaf):
-            found.append(Slot(data, key, f"{prefix}{key}", node.part.erased))
+            found.append((data, key, f"{prefix}{key}", node.part.erased))
         else:
             _collect(node.part, value, f"{prefix}{key}.", found)
 
@@ -200,7 +195,7 @@ def _collect_sealed(data: Any, prefix: str, today: dict[str, Leaf], found: list[
         path = f"{prefix}{key}"
         if is_sealed(value):
             leaf = today.get(_pattern(path))
-            found.append(Slot(data, key, path, ERASED if leaf is None else leaf.erased))
+            found.append((data, key, path, ERASED if leaf is None else leaf.erased))
         elif isinstance(value, dict | list):
             _collect_sealed(value, f"{path}.", today, found)
 

@@ -48,7 +48,7 @@ DATA: dict[str, Any] = {
 def test_every_personal_value_is_found_with_its_path_and_what_stands_for_it_once_erased() -> None:
     fields = personal_fields(Everything)
     assert fields is not None
-    assert {slot.path: (slot.container[slot.key], slot.erased) for slot in fields.slots(DATA)} == {
+    assert {path: (container[key], erased) for container, key, path, erased in fields.slots(DATA)} == {
         "name": ("Wang", ERASED),
         "born": ("1980-01-01", None),
         "points.0.value": ("1", ERASED),
