@@ -56,7 +56,7 @@ async def fill(bench: Bench, total: int, length: int, *, secure: bool) -> str:
     url = await bench.fresh_database()
     store = await PostgresEventStore.open(url)
     await store.migrate()
-    async with asyncpg.create_pool(url, max_size=4) as pool:
+    async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
         keys = await PostgresKeys.open(pool, LocalMaster([MASTER]))
         codec = Codec(service.registry, keys if secure else None)
         persons: list[UUID] = [uuid4() for _ in range(total // length)]
@@ -74,7 +74,7 @@ async def fill(bench: Bench, total: int, length: int, *, secure: bool) -> str:
 async def read(url: str) -> float:
     """Typed events per second of reading everything, with no key cached."""
     store = await PostgresEventStore.open(url)
-    async with asyncpg.create_pool(url, max_size=4) as pool:
+    async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
         keys = await PostgresKeys.open(pool, LocalMaster([MASTER]))
         rate = await _read(store, Codec(service.registry, keys))
         await keys.close()
