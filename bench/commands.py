@@ -39,14 +39,4 @@ async def run(bench: Bench) -> None:
         ),
     ):
         await bench.ratio("command_vs_echo", lambda: rate("register", grpc), lambda: rate("echo", echo))
-        async with process(
-            "forecourt.cli",
-            "project",
-            "customer",
-            env=env | {"HTTP_LISTEN": address()},
-            health=f"http://{http}/healthz",
-            log=bench.data / "project.log",
-        ):
-            await bench.ratio(
-                "import_vs_command", lambda: rate("import", grpc), lambda: rate("register", grpc)
-            )
+        await bench.ratio("import_vs_command", lambda: rate("import", grpc), lambda: rate("register", grpc))

@@ -211,6 +211,8 @@ class Loaded(Generic[S]):
     def first_answer(self, context: Context) -> tuple[int, int] | None:
         """(version, position) after the events of this very command, where the stream has them."""
         answer, index = None, 0
+        if not self.known:
+            return None
         while (found := self.known.get(uuid5(context.command_id, str(index)))) is not None:
             answer, index = found, index + 1
         return answer

@@ -132,12 +132,12 @@ async def the_consumer(platform: Platform, tmp_path: Path) -> None:
     try:
         await poll_async(
             lambda: asyncio.to_thread(_has_consumer, platform.environment["AMQP_URI"]),
-            30,
+            90,
             what="the consumer",
         )
         await _deliver(platform)
         assert consumer.stdout is not None
-        line = await asyncio.wait_for(consumer.stdout.readline(), 30)
+        line = await asyncio.wait_for(consumer.stdout.readline(), 90)
         vin = _delivered()["vin"]
         assert line.decode().strip() == f"crm.sales.VehicleDelivered.v1 D001 {vin}"
     finally:

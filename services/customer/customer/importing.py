@@ -5,20 +5,21 @@ does nothing twice. A row that repeats a customer (same mobile and same name) is
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from customer.customer import (
-    Channel,
     Consent,
+    ContactKind,
     Kind,
     Language,
-    Purpose,
     RecordVehicleOwnership,
     RegisterCustomer,
     TypedContactPoint,
@@ -27,11 +28,16 @@ from customer.customer import (
 from customer.customer_import import CHUNK_ROWS, ReportRows, RowReport, customer_import
 from customer.read_models import customers
 from forecourt.deciders import Command, Context
-from forecourt.errors import ForecourtError, InvalidInput, Refused, invalid_input
+from forecourt.errors import ForecourtError, InvalidInput, Refused
 from forecourt.projections.queries import any_of
 from forecourt.rpc.binding import Call
 from trade.fields import Line
 from trade.vin import VinStr
+
+T = TypeVar("T")
+
+CHUNKS_IN_HAND = 4
+"""Chunks of one call that are written at the same time."""
 
 
 class ImportRow(BaseModel):
@@ -61,62 +67,69 @@ class ImportChunk(BaseModel):
     rows: tuple[ImportRow, ...] = Field(min_length=1, max_length=CHUNK_ROWS)
 
 
-class CustomerOfRow(BaseModel):
+@dataclass(frozen=True)
+class CustomerOfRow:
     """A good row."""
 
-    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
-
-    name: Line
+    name: str
     mobile: TypedContactPoint | None
     email: TypedContactPoint | None
     kind: Kind
     language: Language
-    vin: VinStr | None
+    vin: str | None
     consents: tuple[Consent, ...]
+
+
+_line: TypeAdapter[str] = TypeAdapter(Line)
+_kind: TypeAdapter[Kind] = TypeAdapter(Kind)
+_language: TypeAdapter[Language] = TypeAdapter(Language)
+_vin: TypeAdapter[str] = TypeAdapter(VinStr)
+_consent: TypeAdapter[tuple[Consent, ...]] = TypeAdapter(tuple[Consent, ...])
+_contact_point = TypeAdapter(TypedContactPoint)
 
 
 def read_row(row: ImportRow) -> CustomerOfRow:
     """The customer that a row describes. Raises `InvalidInput` naming the first bad field."""
     if row.unreadable:
         raise InvalidInput(row.unreadable, fields={"row": row.unreadable})
+    if not row.name:
+        raise InvalidInput("name: is missing", fields={"name": "is missing"})
     if not (row.mobile or row.email):
         raise InvalidInput(
             "mobile: missing", fields={"mobile": "a mobile number or an e-mail address is needed"}
         )
-    try:
-        return CustomerOfRow(
-            name=row.name,
-            mobile=_contact("mobile", row.mobile),
-            email=_contact("email", row.email),
-            kind=cast(Kind, row.kind or "prospect"),
-            language=cast(Language, row.language or "zh"),
-            vin=row.vin or None,
-            consents=_consents(row),
-        )
-    except ValidationError as error:
-        raise invalid_input(error) from error
+    return CustomerOfRow(
+        name=_checked("name", _line, row.name),
+        mobile=_contact("mobile", row.mobile) if row.mobile else None,
+        email=_contact("email", row.email) if row.email else None,
+        kind=_checked("kind", _kind, row.kind or "prospect"),
+        language=_checked("language", _language, row.language or "zh"),
+        vin=_checked("vin", _vin, row.vin) if row.vin else None,
+        consents=_consents(row.consents, bool(row.mobile), bool(row.email)),
+    )
 
 
-def _contact(kind: Literal["mobile", "email"], typed: str) -> TypedContactPoint | None:
-    if not typed:
-        return None
+def _checked(field: str, adapter: TypeAdapter[T], value: object) -> T:
     try:
-        return TypedContactPoint(kind=kind, value=typed)
+        return adapter.validate_python(value)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise InvalidInput(f"{kind}: {reason}", fields={kind: reason}) from error
+        raise InvalidInput(f"{field}: {reason}", fields={field: reason}) from error
 
 
-def _consents(row: ImportRow) -> tuple[Consent, ...]:
-    channels: list[Channel] = [*(["sms"] if row.mobile else []), *(["email"] if row.email else [])]  # type: ignore[list-item]
-    try:
-        return tuple(
-            Consent(purpose=cast(Purpose, purpose), channel=channel)
-            for purpose in dict.fromkeys(row.consents.split())
-            for channel in channels
-        )
-    except ValidationError as error:
-        raise InvalidInput("consents: unknown purpose", fields={"consents": "unknown purpose"}) from error
+def _contact(kind: ContactKind, typed: str) -> TypedContactPoint:
+    return _checked(kind, _contact_point, {"kind": kind, "value": typed})
+
+
+@lru_cache(maxsize=256)
+def _consents(purposes: str, by_sms: bool, by_email: bool) -> tuple[Consent, ...]:
+    channels = [channel for channel, wanted in (("sms", by_sms), ("email", by_email)) if wanted]
+    pairs = [
+        {"purpose": purpose, "channel": channel}
+        for purpose in dict.fromkeys(purposes.split())
+        for channel in channels
+    ]
+    return _checked("consents", _consent, pairs)
 
 
 @dataclass(frozen=True)
@@ -136,6 +149,7 @@ class Importer:
         self._call = call
         self._seen: dict[tuple[str, str], UUID] = {}
         self._ready = False
+        self._reporting = asyncio.Lock()
 
     async def take(self, chunk: ImportChunk) -> Awaitable[dict[str, Any]]:
         """Check a chunk and tell duplicates from new customers.
@@ -161,7 +175,9 @@ class Importer:
         report = ReportRows(import_id=chunk.import_id, file_name=chunk.file_name, rows=reports)
         first, last = reports[0].row, reports[-1].row
         context = self._context(chunk.import_id, f"report:{first}:{last}", "")
-        outcome = await self._call.commands.execute_as(context, customer_import, report)
+        # One at a time: all reports of an import go to the same stream.
+        async with self._reporting:
+            outcome = await self._call.commands.execute_as(context, customer_import, report)
         return {"rows": reports, "position": max(position, outcome.position)}
 
     async def _catch_up(self, import_id: UUID) -> None:
@@ -247,25 +263,23 @@ class Importer:
 
 def _refused(row: int, error: ForecourtError) -> RowReport:
     field, reason = next(iter(error.fields.items()), ("row", error.message))
-    reason = reason.removeprefix("Value error, ")
     return RowReport(row=row, outcome="refused", field=field, reason=reason[:200])
 
 
 async def import_customers(chunks: AsyncIterator[ImportChunk], call: Call) -> AsyncIterator[dict[str, Any]]:
     """Import chunk after chunk, answering each with its report.
 
-    While one chunk is written the next one is checked; the reports keep the order.
+    While chunks are written the next ones are checked; the reports keep the order.
     """
     importer = Importer(call)
-    writing: asyncio.Task[dict[str, Any]] | None = None
+    writing: deque[asyncio.Task[dict[str, Any]]] = deque()
     try:
         async for chunk in chunks:
-            upcoming = asyncio.ensure_future(await importer.take(chunk))
-            if writing is not None:
-                yield await writing
-            writing = upcoming
-        if writing is not None:
-            yield await writing
+            writing.append(asyncio.ensure_future(await importer.take(chunk)))
+            if len(writing) == CHUNKS_IN_HAND:
+                yield await writing.popleft()
+        while writing:
+            yield await writing.popleft()
     finally:
-        if writing is not None:
-            writing.cancel()
+        for task in writing:
+            task.cancel()

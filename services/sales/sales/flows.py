@@ -194,20 +194,26 @@ async def allocate_vehicle(c: AllocateVehicle, call: Call) -> Outcome:
     """Hold the car for the order, then give it to the order; if that is refused, the car is free again."""
     state: Order = await _existing(order, c.order_id, call)
     if state.state != "open" or state.vin is not None:
-        return await call.commands.execute(order, c, expected=call.expected)
+        outcome = await call.commands.execute(order, c, expected=call.expected)
+    else:
+        outcome = await _hold_and_allocate(state, c, call)
+    # Also when the command comes again: the process may have died before this step, and the caller goes on now.
+    held: Vehicle = await call.commands.state(vehicle, vehicle_id(c.vin))
+    return await _arrived(c.vin, c.order_id, outcome, call) if held.place == "in_stock" else outcome
+
+
+async def _hold_and_allocate(state: Order, c: AllocateVehicle, call: Call) -> Outcome:
     await _require_expected(order, c.order_id, call)
     hold = HoldForOrder(vin=c.vin, order_id=c.order_id, customer_id=state.customer, model=state.model)
     await call.commands.execute(vehicle, hold, label="hold")
     try:
         # Refused means for ever, closed or with another car: so nobody gives the car to the order after that.
-        outcome = await call.commands.execute(order, c)
+        return await call.commands.execute(order, c)
     except Refused:
         held: Vehicle = await call.commands.state(vehicle, vehicle_id(c.vin))
         if held.reservation is not None and held.reservation.order_id == c.order_id:
             await _take(policies.give_up_hold(c.vin, c.order_id, held.reservation.id), call)
         raise
-    held = await call.commands.state(vehicle, vehicle_id(c.vin))
-    return await _arrived(c.vin, c.order_id, outcome, call) if held.place == "in_stock" else outcome
 
 
 async def notify_outbound(c: NotifyOutbound, call: Call) -> Outcome:

@@ -254,6 +254,21 @@ async def test_a_car_in_stock_has_arrived_when_it_is_allocated(showroom: Showroo
     assert (await showroom.state(order, ORDER)).arrived
 
 
+async def test_a_repeated_allocation_does_what_a_dead_process_left_undone(showroom: Showroom) -> None:
+    """The caller goes on with the order at once, and does not wait for the worker to notice."""
+    await showroom.car()
+    await showroom.order()
+    command, same = c.AllocateVehicle(order_id=ORDER, vin=VIN), uuid5(NAMESPACE, "allocation")
+    hold = v.HoldForOrder(vin=VIN, order_id=ORDER, customer_id=CUSTOMER, model=MODEL)
+    await showroom.run(vehicle, hold)
+    died = showroom.call(same)
+    await died.commands.execute(order, command)
+    assert not (await showroom.state(order, ORDER)).arrived
+    first = await flows.allocate_vehicle(command, showroom.call(same))
+    assert (await showroom.state(order, ORDER)).arrived
+    assert await flows.allocate_vehicle(command, showroom.call(same)) == first
+
+
 async def test_a_car_in_transit_arrives_when_it_is_received(showroom: Showroom) -> None:
     await showroom.car(arrived=False)
     await showroom.order()

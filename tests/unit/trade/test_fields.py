@@ -1,9 +1,13 @@
 """What people type: which text, numbers and addresses are taken, and the reason where they are not."""
 
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from trade.fields import Code, Email, Line, Paragraph, TypedPhone, e164
+from trade.fields import Code, Email, Line, Paragraph, TypedPhone, e164, parsed_e164
 
 
 class _Form(BaseModel):
@@ -52,3 +56,19 @@ def test_text_in_any_script_is_taken() -> None:
 
 def test_a_mail_address_gets_its_normal_form() -> None:
     assert _Form(email="Wang@EXAMPLE.com").email == "Wang@example.com"
+
+
+def _read(reader: Callable[[str], str], text: str) -> str:
+    try:
+        return reader(text)
+    except ValueError as error:
+        return str(error)
+
+
+@settings(max_examples=500)
+@given(
+    st.from_regex(r"1[0-9]{2}[ -]?[0-9]{4}[ -]?[0-9]{4}", fullmatch=True)
+    | st.text("0123456789 +-x", max_size=16)
+)
+def test_the_short_way_reads_a_number_as_the_parser_does(text: str) -> None:
+    assert _read(e164, text) == _read(parsed_e164, text)
