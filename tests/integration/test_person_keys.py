@@ -94,7 +94,7 @@ async def test_no_key_is_stored_unwrapped(pool: Pool) -> None:
         assert isinstance(key, PersonKey)
         blob = await pool.fetchval("SELECT wrapped FROM keys.person_key")
         sealed = base64.b64decode(key.seal(b"x", b"").removeprefix("enc:v1:"))
-        raw = AESGCM(OLD).decrypt(blob[:12], blob[12:], UUID(wang).bytes)
+        raw = AESGCM(OLD).decrypt(blob[:12], blob[12:], wang.encode())
         assert AESGCM(raw).decrypt(sealed[:12], sealed[12:], b"") == b"x"
         assert raw not in blob
 

@@ -5,6 +5,7 @@ their key, or `Destroyed` for good, or nothing: there never was a key, or it is 
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,7 +69,7 @@ class MemoryKeys:
     async def obtain(self, persons: Collection[Person]) -> dict[Person, Entry]:
         """The same, with a new key for each person who has none."""
         for person in persons:
-            canonical(person)
+            check_canonical(person)
             self.entries.setdefault(person, PersonKey(new_key()))
         return await self.get(persons)
 
@@ -86,17 +87,15 @@ class MemoryKeys:
         self._forgetters.append(forget)
 
 
-def canonical(person: Person) -> UUID:
-    """The id as a UUID. Raises `ValueError` where the text is not a UUID's canonical form."""
-    found = UUID(person)
-    if str(found) != person:
+_CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+
+
+def is_canonical(person: Person) -> bool:
+    """Whether a text is the canonical form of a UUID."""
+    return _CANONICAL(person) is not None
+
+
+def check_canonical(person: Person) -> None:
+    """Raise `ValueError` where a text is not the canonical form of a UUID."""
+    if not is_canonical(person):
         raise ValueError("person: must be a UUID in its canonical form")
-    return found
-
-
-def canonical_or_none(person: Person) -> UUID | None:
-    """The id as a UUID, None where the text is none."""
-    try:
-        return canonical(person)
-    except ValueError:
-        return None

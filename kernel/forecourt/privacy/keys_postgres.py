@@ -18,7 +18,7 @@ import asyncpg
 from forecourt import logs
 from forecourt.config import ConfigError, Settings
 from forecourt.privacy.cipher import PersonKey, new_key
-from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, canonical, canonical_or_none
+from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
 
 log = logs.get(__name__)
@@ -45,6 +45,12 @@ CREATE TABLE IF NOT EXISTS keys.person_key (
     CHECK ((wrapped IS NULL) = (master_id IS NULL))
 );
 CREATE INDEX IF NOT EXISTS person_key_master ON keys.person_key (master_id) WHERE master_id IS NOT NULL;
+"""
+
+
+_LOOKUP = """
+SELECT person_id::text AS person, key_id, master_id, wrapped, destroyed_at, fingerprint
+FROM keys.person_key WHERE person_id = ANY($1::text[]::uuid[])
 """
 
 
@@ -124,7 +130,7 @@ class PostgresKeys:
         found, missing = self._cached(persons)
         if missing:
             for person in missing:
-                canonical(person)
+                check_canonical(person)
             self._wanted.update(missing)
             if self._round is None:
                 self._round = asyncio.create_task(self._create_wanted())
@@ -155,22 +161,20 @@ class PostgresKeys:
             self._cache.popitem(last=False)
 
     async def _fetch(self, persons: Collection[Person]) -> dict[Person, Entry]:
-        news, ids = self._news, [found for person in persons if (found := canonical_or_none(person))]
+        news, known = self._news, [person for person in persons if is_canonical(person)]
         self.queries += 1
-        rows = await self._pool.fetch("SELECT * FROM keys.person_key WHERE person_id = ANY($1)", ids)
+        rows = await self._pool.fetch(_LOOKUP, known)
         entries: dict[Person, Entry] = {
-            str(row["person_id"]): _destroyed(row) for row in rows if row["wrapped"] is None
+            row["person"]: _destroyed(row) for row in rows if row["wrapped"] is None
         }
         living = [row for row in rows if row["wrapped"] is not None]
-        keys = await self._master.unwrap(
-            [(row["person_id"].bytes, Wrapped(row["master_id"], row["wrapped"])) for row in living]
-        )
+        keys = await self._master.unwrap([_wrapped(row) for row in living])
         lost = 0
         for row, key in zip(living, keys, strict=True):
             if key is None:
                 lost += 1
             else:
-                entries[str(row["person_id"])] = PersonKey(key)
+                entries[row["person"]] = PersonKey(key)
         if lost:
             log.error("keys of persons cannot be unwrapped", count=lost)
         self._keep(entries, news)
@@ -186,21 +190,21 @@ class PostgresKeys:
 
     async def _create(self, persons: Sequence[Person]) -> dict[Person, Entry]:
         news = self._news
-        keys = {UUID(person): new_key() for person in persons}
-        wrapped = await self._master.wrap([(owner.bytes, key) for owner, key in keys.items()])
+        keys = {person: new_key() for person in persons}
+        wrapped = await self._master.wrap([(person.encode(), key) for person, key in keys.items()])
         # The master key is noted in the same statement: a rotation may just have taken it off the list.
         rows = await self._pool.fetch(
             "WITH noted AS (INSERT INTO keys.master_key (master_id) SELECT DISTINCT unnest($3::text[])"
             " ON CONFLICT DO NOTHING)"
             " INSERT INTO keys.person_key (person_id, key_id, master_id, wrapped)"
-            " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[])"
-            " ON CONFLICT (person_id) DO NOTHING RETURNING person_id",
+            " SELECT * FROM unnest($1::text[]::uuid[], $2::uuid[], $3::text[], $4::bytea[])"
+            " ON CONFLICT (person_id) DO NOTHING RETURNING person_id::text AS person",
             list(keys),
             [uuid4() for _ in keys],
             [one.master_id for one in wrapped],
             [one.blob for one in wrapped],
         )
-        made: dict[Person, Entry] = {str(row["person_id"]): PersonKey(keys[row["person_id"]]) for row in rows}
+        made: dict[Person, Entry] = {row["person"]: PersonKey(keys[row["person"]]) for row in rows}
         self._keep(made, news)
         if len(made) < len(persons):
             made.update(await self._fetch([person for person in persons if person not in made]))
@@ -215,7 +219,8 @@ class PostgresKeys:
 
     async def destroy(self, person: Person, at: datetime) -> Destroyed:
         """Destroy a person's key for good, and tell all processes; where it was done before, the first answer."""
-        person_id = canonical(person)
+        check_canonical(person)
+        person_id = UUID(person)
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(
                 "INSERT INTO keys.person_key AS k (person_id, key_id, destroyed_at) VALUES ($1, $2, $3)"
@@ -225,7 +230,7 @@ class PostgresKeys:
                 uuid4(),
                 at,
             )
-            row = await connection.fetchrow("SELECT * FROM keys.person_key WHERE person_id = $1", person_id)
+            row = await connection.fetchrow(_LOOKUP, [person])
             await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, person)
         self._gone(person)
         return _destroyed(row)
@@ -300,7 +305,7 @@ class PostgresKeys:
 
     async def _page(self, current: str, after: UUID) -> "list[asyncpg.Record]":
         return await self._pool.fetch(
-            "SELECT person_id, master_id, wrapped FROM keys.person_key"
+            "SELECT person_id, person_id::text AS person, master_id, wrapped FROM keys.person_key"
             " WHERE person_id > $2 AND wrapped IS NOT NULL AND master_id <> $1 ORDER BY person_id LIMIT $3",
             current,
             after,
@@ -308,11 +313,9 @@ class PostgresKeys:
         )
 
     async def _rewrap(self, rows: "Sequence[asyncpg.Record]") -> tuple[int, int]:
-        keys = await self._master.unwrap(
-            [(row["person_id"].bytes, Wrapped(row["master_id"], row["wrapped"])) for row in rows]
-        )
+        keys = await self._master.unwrap([_wrapped(row) for row in rows])
         known = [(row, key) for row, key in zip(rows, keys, strict=True) if key is not None]
-        wrapped = await self._master.wrap([(row["person_id"].bytes, key) for row, key in known])
+        wrapped = await self._master.wrap([(row["person"].encode(), key) for row, key in known])
         # Compared with what was read: a key destroyed meanwhile stays destroyed.
         await self._pool.execute(
             "UPDATE keys.person_key k SET master_id = n.master_id, wrapped = n.wrapped FROM"
@@ -332,6 +335,10 @@ class PostgresKeys:
             " GROUP BY 1 ORDER BY 1"
         )
         return [(row["name"], row["number"]) for row in rows]
+
+
+def _wrapped(row: Any) -> tuple[bytes, Wrapped]:
+    return row["person"].encode(), Wrapped(row["master_id"], row["wrapped"])
 
 
 def _destroyed(row: Any) -> Destroyed:

@@ -34,7 +34,7 @@ class Wrapped(NamedTuple):
 
 
 class MasterKey(Protocol):
-    """Wraps and unwraps persons' keys, many at once. ``owner`` is authenticated: the bytes of the person's id."""
+    """Wraps and unwraps persons' keys, many at once. ``owner`` is authenticated: the person's id."""
 
     async def current_id(self) -> str:
         """The id of the master key that wraps. Raises `MasterKeyUnavailable`."""

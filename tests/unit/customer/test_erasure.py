@@ -30,7 +30,7 @@ from tests.unit.customer.test_customer import REGISTERED, WANG
 
 REQUESTED = ErasureRequested(reason="customer_request", requested_by="amy")
 APPROVED = ErasureApproved(requested_by="amy", approved_by="bob")
-DONE = {"key_id": an_id("key"), "destroyed_at": NOW, "fingerprint": "f", "proof": "p"}
+DONE: dict[str, Any] = {"key_id": an_id("key"), "destroyed_at": NOW, "fingerprint": "f", "proof": "p"}
 SHREDDED = PersonalDataShredded(**DONE)
 REQUEST = RequestErasure(customer_id=WANG, reason="customer_request")
 APPROVE = ApproveErasure(customer_id=WANG)
