@@ -41,7 +41,7 @@ async def assert_nothing_lost_or_doubled(house: Fortress, load: Load, *, parked:
     await quiet(house)
     events = await house.sql("SELECT * FROM events.event ORDER BY position")
     await assert_commands_are_stored_once(load.answers, events)
-    await assert_repeated_commands_get_their_first_answer(load)
+    await assert_repeated_commands_get_their_first_answer(load, events)
     await assert_every_event_reached_the_broker_in_order(house, events)
     await assert_every_handler_handled_every_event(house, events, parked)
     await assert_one_message_per_reason(house, events)
@@ -125,13 +125,26 @@ async def assert_commands_are_stored_once(answers: list[Answer], events: list[An
     assert len({(answer.id, answer.version) for answer in answers}) == len(answers)
 
 
-async def assert_repeated_commands_get_their_first_answer(load: Load) -> None:
-    """A command id that comes again is answered with its first result, also after a kill."""
+async def assert_repeated_commands_get_their_first_answer(load: Load, events: list[Any]) -> None:
+    """A command id that comes again is answered with its first result, also after a kill.
+
+    Where a worker took a step of the command before the caller came back, the command itself found it done and
+    stored nothing: its answer is the version of that moment, and a later one's when it is repeated later.
+    """
+    own = {
+        (event["stream"].partition("-")[2], event["sequence"])
+        for event in events
+        if event["actor_id"] in (ACTOR, "manager")
+    }
     answers = [answer for answer in load.answers if answer.attempts > 1] + load.answers[-REPEATED:]
     for answer in answers:
         client = load.manager if answer.rpc == "sales.ApproveOutbound" else load.seller
         again = await client(answer.rpc, metadata={"command-id": answer.command_id}, **answer.fields)
-        assert (again.id, again.version) == (answer.id, answer.version), answer
+        assert again.id == answer.id, answer
+        if answer.rpc in OF_SEVERAL_STEPS and (answer.id, answer.version) not in own:
+            assert again.version >= answer.version, answer
+            continue
+        assert again.version == answer.version, answer
         assert again.position == answer.position or answer.rpc in OF_SEVERAL_STEPS, answer
 
 

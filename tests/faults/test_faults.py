@@ -258,3 +258,39 @@ async def _slow_subscribers(house: Fortress) -> AsyncIterator[_Slow]:
             assert isinstance(batches, AsyncGenerator)
             await batches.aclose()
             await runtime.close()
+
+
+async def test_the_checks_notice_what_is_lost_or_doubled(house: Fortress) -> None:
+    """Runs last: each kind of evidence is tampered with in turn."""
+    async with load(house) as sent:
+        await sent.accepted(20)
+    await assert_nothing_lost_or_doubled(house, sent)
+    answers, tapped_events = list(sent.answers), list(house.tapped)
+
+    sent.answers[0] = replace(answers[0], version=99)
+    with pytest.raises(AssertionError, match="is not in the store"):
+        await assert_nothing_lost_or_doubled(house, sent)
+    sent.answers[:] = answers
+
+    del house.tapped[7]
+    with pytest.raises(AssertionError, match="never reached the broker"):
+        await assert_nothing_lost_or_doubled(house, sent)
+    _, stream, sequence = tapped_events[-1]
+    house.tapped[:] = [*tapped_events, (uuid4(), stream, sequence)]
+    with pytest.raises(AssertionError, match="came after"):
+        await assert_nothing_lost_or_doubled(house, sent)
+    house.tapped[:] = tapped_events
+
+    await house.sql("UPDATE customer.customer_v1 SET name = name || '!' WHERE name = '王1'")
+    with pytest.raises(AssertionError, match=r"customer\.customer"):
+        await assert_nothing_lost_or_doubled(house, sent)
+    await house.sql("UPDATE customer.customer_v1 SET name = '王1' WHERE name = '王1!'")
+
+    one = "SELECT event_id FROM notify.processed_event LIMIT 1"
+    forget = f"DELETE FROM notify.processed_event WHERE event_id IN ({one}) RETURNING event_id"
+    [(event_id,)] = await house.sql(forget)
+    found = await unhandled(house)
+    assert found["notify.notify"] == {event_id}
+    remember = "INSERT INTO notify.processed_event (handler, event_id) VALUES ('notify.notify', $1)"
+    await house.sql(remember, event_id)
+    await assert_nothing_lost_or_doubled(house, sent)
