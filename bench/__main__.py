@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.harness import Bench, servers
 
-GROUPS = ("commands", "store", "projections", "relaying", "lag", "memory")
+GROUPS = ("commands", "store", "projections", "relaying", "lag", "memory", "privacy")
 GOALS = {
     "command_vs_echo": 0.5,
     "append_vs_single": 2.0,
@@ -21,6 +21,7 @@ GOALS = {
     "append_vs_eventsourcing": 8.0,
     "project_vs_eventsourcing": 30.0,
     "import_vs_command": 3.0,
+    "read_secure_vs_plain": 0.7,
 }
 
 

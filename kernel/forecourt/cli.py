@@ -26,6 +26,8 @@ clock_app = typer.Typer(no_args_is_help=True, help="The shared virtual clock.")
 parked_app = typer.Typer(no_args_is_help=True, help="Messages that a handler has given up.")
 app.add_typer(clock_app, name="clock")
 app.add_typer(parked_app, name="parked")
+keys_app = typer.Typer(no_args_is_help=True, help="The keys of persons, and the master key that wraps them.")
+app.add_typer(keys_app, name="keys")
 
 out = Console(soft_wrap=True)
 
@@ -221,6 +223,27 @@ def clock_rate(
     from forecourt.operations import change_clock
 
     _operate(change_clock(load(Settings), out, lambda store: store.accelerate(rate)))
+
+
+# --- keys of persons
+
+
+@keys_app.command("rotate")
+@_answering
+def keys_rotate() -> None:
+    """Wrap every person's key with the first of the master keys given; the others may go afterwards."""
+    from forecourt.operations import rotate_master_key
+
+    _operate(rotate_master_key(load(Settings), out))
+
+
+@keys_app.command("status")
+@_answering
+def keys_status() -> None:
+    """How many keys each master key wraps, and how many are destroyed."""
+    from forecourt.operations import show_keys
+
+    _operate(show_keys(load(Settings), out))
 
 
 # --- parked messages

@@ -1,25 +1,186 @@
-"""Between typed events and stored records, a batch at a time.
+"""Between typed events and stored records, a batch at a time; what is personal is encrypted in the records.
 
-Asynchronous because what protects personal fields needs keys, which are looked up once for a whole batch.
+Asynchronous because the keys of persons are looked up once for a whole batch. Where a person's key is destroyed
+or lost, their fields read as erased (`forecourt.privacy.fields`), and the rest of the event as ever. Events from
+before encryption are read as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
+import msgspec
+
+from forecourt import logs
 from forecourt.events import AnyEvent, Event, Recorded
 from forecourt.eventstore.port import StoredEvent
-from forecourt.registry import Registry
+from forecourt.privacy.cipher import PREFIX, PersonKey, TamperedCiphertext, is_sealed
+from forecourt.privacy.fields import Slot
+from forecourt.privacy.keys import Entry, KeyStore, Person
+from forecourt.registry import Registry, UndecodableEvent
+
+log = logs.get(__name__)
+
+_decode_json = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_value = msgspec.json.Decoder(Any).decode
+_encode_json = msgspec.json.encode
+
+_PREFIX_LENGTH = len(PREFIX)
+
+_STATE = "state"
+"""The field that the state of an aggregate is bound to when it is encrypted."""
+
+
+class _Draft(NamedTuple):
+    """An event with personal values, between text and object."""
+
+    at: int
+    type: str
+    person: Person
+    data: dict[str, Any]
+    slots: list[Slot]
 
 
 class Codec:
-    """Encodes new events and decodes stored ones."""
+    """Encodes new events and decodes stored ones.
 
-    def __init__(self, registry: Registry) -> None:
+    Without ``keys`` (in tests, and where no personal data is) events are written plain.
+    """
+
+    def __init__(self, registry: Registry, keys: KeyStore | None = None) -> None:
         self.registry = registry
+        self._keys = keys
 
     async def encode(self, stream: str, events: Sequence[Event]) -> list[str]:
-        """The ``data`` of each event, as JSON text."""
-        return [event.model_dump_json() for event in events]
+        """The ``data`` of each event, as JSON text; keys of new persons are made in one go."""
+        texts = [event.model_dump_json() for event in events]
+        if self._keys is None:
+            return texts
+        drafts = list(self._drafts(stream, events, texts))
+        if drafts:
+            entries = await self._keys.obtain({draft.person for draft in drafts})
+            for draft in drafts:
+                texts[draft.at] = _sealed(draft, entries[draft.person])
+        return texts
+
+    def _drafts(self, stream: str, events: Sequence[Event], texts: Sequence[str]) -> Iterable[_Draft]:
+        for index, event in enumerate(events):
+            fields = self.registry.personal_fields(type(event))
+            if fields is None:
+                continue
+            data = _decode_json(texts[index])
+            slots = [slot for slot in fields.slots(data) if slot[0][slot[1]] != ""]
+            if slots:
+                person = fields.person_of(data, stream)
+                yield _Draft(index, self.registry.type_of(type(event)), person, data, slots)
 
     async def decode(self, batch: Sequence[StoredEvent]) -> list[Recorded[AnyEvent]]:
-        """The typed events of a batch. Raises `forecourt.registry.UndecodableEvent`."""
-        return self.registry.decode_all(batch)
+        """The typed events of a batch, with one lookup of keys. Raises `UndecodableEvent`."""
+        drafts = {}
+        for index, stored in enumerate(batch):
+            if PREFIX in stored.data and (draft := self._sealed_draft(index, stored)) is not None:
+                drafts[index] = draft
+        if not drafts:
+            return self.registry.decode_all(batch)
+        if self._keys is None:
+            raise UndecodableEvent(batch[next(iter(drafts))], "is encrypted, and there are no keys here")
+        entries = await self._keys.get({draft.person for draft in drafts.values()})
+        read, decode, found = self.registry.read, self.registry.decode, []
+        for index, stored in enumerate(batch):
+            draft = drafts.get(index)
+            if draft is None:
+                found.append(decode(stored))
+            else:
+                _unseal(draft, entries.get(draft.person), stored)
+                found.append(read(stored, draft.data))
+        if lost := sum(draft.person not in entries for draft in drafts.values()):
+            log.warning("events of persons whose key is lost", count=lost)
+        return found
+
+    def _sealed_draft(self, index: int, stored: StoredEvent) -> _Draft | None:
+        """The draft of a stored event that has encrypted fields; None where it turns out to have none."""
+        personal = self.registry.personal(stored)
+        if personal is None:
+            return None
+        fields, by_path = personal
+        try:
+            data = _decode_json(stored.data)
+        except msgspec.DecodeError as error:
+            raise UndecodableEvent(stored, "data does not fit: DecodeError") from error
+        slots = fields.slots(data) if by_path else fields.sealed_anywhere(data)
+        return _Draft(index, stored.type, fields.person_of(data, stored.stream), data, slots)
+
+    # --- states
+
+    async def seal_state(self, stream: str, text: str) -> str | None:
+        """The JSON of an aggregate's state as it may be stored, encrypted where it holds personal data.
+
+        None where it may not be stored: the person is erased, or the state may hold data of several persons.
+        """
+        persons = self.registry.persons_of(stream.partition("-")[0])
+        if self._keys is None or not persons:
+            return text
+        person = stream.partition("-")[2]
+        if persons != {None}:
+            return None
+        entry = (await self._keys.obtain([person]))[person]
+        if not isinstance(entry, PersonKey):
+            return None
+        return _encode_json(entry.seal(text.encode(), _bound(person, stream, _STATE))).decode()
+
+    async def unseal_state(self, stream: str, stored: str) -> str | None:
+        """What `seal_state` was given, from what it answered; None where that cannot be told (any more)."""
+        if self._keys is None or not self.registry.persons_of(stream.partition("-")[0]):
+            return stored
+        value, person = _decode_value(stored), stream.partition("-")[2]
+        entry = (await self._keys.get([person])).get(person)
+        if not isinstance(entry, PersonKey) or not is_sealed(value):
+            return None
+        try:
+            return entry.unseal(value, _bound(person, stream, _STATE)).decode()
+        except TamperedCiphertext:
+            log.warning("snapshot does not decrypt", stream=stream)
+            return None
+
+    def on_erased(self, forget: Callable[[str], None]) -> None:
+        """Have ``forget`` called with each own stream of a person that is erased, in whatever process."""
+        if self._keys is None:
+            return
+        categories = self.registry.own_categories()
+
+        def forget_streams(person: Person) -> None:
+            for category in categories:
+                forget(f"{category}-{person}")
+
+        self._keys.on_destroyed(forget_streams)
+
+
+def _bound(person: Person, what: str, path: str) -> bytes:
+    """What a ciphertext is bound to: moved to another person, type or field, it does not decrypt."""
+    return f"{person}|{what}|{path}".encode()
+
+
+def _sealed(draft: _Draft, entry: Entry) -> str:
+    for container, key, path, erased in draft.slots:
+        if isinstance(entry, PersonKey):
+            bound_to = _bound(draft.person, draft.type, path)
+            container[key] = entry.seal(_encode_json(container[key]), bound_to)
+        else:
+            # Somebody who was erased: what comes late is not written any more.
+            container[key] = erased
+    return _encode_json(draft.data).decode()
+
+
+def _unseal(draft: _Draft, entry: Entry | None, stored: StoredEvent) -> None:
+    bound_to = f"{draft.person}|{draft.type}|"
+    unseal = entry.unseal if isinstance(entry, PersonKey) else None
+    for container, key, path, erased in draft.slots:
+        value = container[key]
+        if type(value) is not str or value[:_PREFIX_LENGTH] != PREFIX:
+            continue
+        if unseal is None:
+            container[key] = erased
+            continue
+        try:
+            container[key] = _decode_value(unseal(value, (bound_to + path).encode()))
+        except (TamperedCiphertext, msgspec.DecodeError):
+            raise UndecodableEvent(stored, f"{path}: the encrypted value was tampered with") from None

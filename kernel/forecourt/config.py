@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from forecourt.privacy.master import LocalMaster, MasterKey, VaultTransit, development_master
 from forecourt.rpc.identity import MIN_KEY_BYTES, DevelopmentTokens, development_key
 
 
@@ -82,6 +83,11 @@ class Settings(ServiceSettings):
     forecourt_env: Literal["development", "production"] = "development"
     forecourt_clock: Literal["system", "virtual"] = "system"
     forecourt_token_key: SecretStr | None = None
+    forecourt_master_key: SecretStr | None = None
+    forecourt_master_key_file: Path | None = None
+    forecourt_vault_addr: Annotated[str, _url("http", "https")] | None = None
+    forecourt_vault_token: SecretStr | None = None
+    forecourt_vault_key: str = Field(default="forecourt", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
     forecourt_retry_delays: Annotated[tuple[PositiveFloat, ...], NoDecode, BeforeValidator(_listed)] = (
         1,
         10,
@@ -137,6 +143,46 @@ class Settings(ServiceSettings):
         if self.forecourt_env == "production":
             raise ConfigError("FORECOURT_TOKEN_KEY: is not set, and FORECOURT_ENV=production has no default")
         return DevelopmentTokens(development_key(self.forecourt_data))
+
+    def master_key(self) -> MasterKey:
+        """What the keys of persons are wrapped with.
+
+        Raises `ConfigError` where it is missing in production, wrong, or given in more than one way.
+        """
+        ways = ("forecourt_master_key", "forecourt_master_key_file", "forecourt_vault_addr")
+        given = [name.upper() for name in ways if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"{given[0]}: only one of {', '.join(given)} may be set")
+        if self.forecourt_vault_addr is not None:
+            return self._vault(self.forecourt_vault_addr)
+        if self.forecourt_master_key is not None:
+            return _local_master("FORECOURT_MASTER_KEY", self.forecourt_master_key.get_secret_value())
+        if self.forecourt_master_key_file is not None:
+            return _local_master("FORECOURT_MASTER_KEY_FILE", _text_of(self.forecourt_master_key_file))
+        if self.forecourt_env == "production":
+            raise ConfigError("FORECOURT_MASTER_KEY: is not set, and FORECOURT_ENV=production has no default")
+        return _local_master("FORECOURT_DATA", development_master(self.forecourt_data))
+
+    def _vault(self, address: str) -> MasterKey:
+        if self.forecourt_vault_token is None:
+            raise ConfigError("FORECOURT_VAULT_TOKEN: is not set, and FORECOURT_VAULT_ADDR needs it")
+        if self.forecourt_env == "production" and not address.startswith("https:"):
+            raise ConfigError("FORECOURT_VAULT_ADDR: must be https where FORECOURT_ENV=production")
+        return VaultTransit(address, self.forecourt_vault_token.get_secret_value(), self.forecourt_vault_key)
+
+
+def _local_master(variable: str, text: str) -> LocalMaster:
+    try:
+        return LocalMaster.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{variable}: {error}") from None
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"FORECOURT_MASTER_KEY_FILE: cannot be read ({type(error).__name__})") from None
 
 
 def load(cls: type[S]) -> S:

@@ -240,6 +240,7 @@ class CommandHandler:
         self._snapshots = snapshots
         self._cache: OrderedDict[str, Loaded[Any]] = OrderedDict()
         self._cache_size = cache_size
+        codec.on_erased(self.forget)
 
     async def execute(
         self, decider: Decider[Any], command: Command, context: Context, *, expected: int | None = None

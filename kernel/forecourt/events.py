@@ -59,6 +59,7 @@ class ForeignEvent(BaseModel):
 
     ``class VehicleDelivered(ForeignEvent, type="sales.VehicleDelivered", category="order")`` names the fields
     that are used and ignores the rest. ``versions`` are those it can read; another one is refused, not guessed.
+    ``person`` is that of the event as its own service declares it, where personal fields are read.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -66,6 +67,7 @@ class ForeignEvent(BaseModel):
     event_type: ClassVar[str] = ""
     category: ClassVar[str] = ""
     versions: ClassVar[tuple[int, ...]] = (1,)
+    person: ClassVar[str | None] = None
 
     def __init_subclass__(
         cls,
@@ -73,11 +75,12 @@ class ForeignEvent(BaseModel):
         type: str = "",  # noqa: A002 - reads well where the class is declared
         category: str = "",
         versions: tuple[int, ...] = (1,),
+        person: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
         if type:
-            cls.event_type, cls.category, cls.versions = type, category, versions
+            cls.event_type, cls.category, cls.versions, cls.person = type, category, versions, person
 
 
 AnyEvent = Event | ForeignEvent

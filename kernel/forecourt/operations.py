@@ -18,6 +18,7 @@ from forecourt.clock_store import ClockStore
 from forecourt.config import ConfigError, Settings
 from forecourt.messaging import parked, topology
 from forecourt.platform import Platform
+from forecourt.privacy.keys_postgres import PostgresKeys, UnknownMasterKey, open_keys
 from forecourt.projections.projection import Projection
 from forecourt.projections.rebuild import Difference, Rebuild, drop_retired
 from forecourt.runtime import Runtime, open_pool
@@ -168,6 +169,38 @@ def drop_parked(handler: str, event_id: str, settings: Settings, out: Console, *
     """Drop a parked message for good."""
     dropped = parked.discard(settings.broker, _parked_of(handler), event_id, reason=reason)
     out.print(f"dropped {dropped.id} {dropped.type}")
+
+
+# --- keys of persons
+
+
+async def rotate_master_key(settings: Settings, out: Console) -> None:
+    """Wrap every person's key with the present master key. Raises `ConfigError`."""
+    async with _keys(settings) as keys:
+        try:
+            out.print(f"{await keys.rotate()} keys wrapped anew")
+        except UnknownMasterKey as error:
+            raise ConfigError(f"FORECOURT_MASTER_KEY: {error}") from None
+
+
+async def show_keys(settings: Settings, out: Console) -> None:
+    """Say how many keys each master key wraps."""
+    async with _keys(settings) as keys:
+        for name, number in await keys.status():
+            out.print(f"{number:>10}  {name}", highlight=False)
+
+
+@contextlib.asynccontextmanager
+async def _keys(settings: Settings) -> AsyncIterator[PostgresKeys]:
+    pool = await open_pool(settings)
+    try:
+        keys = await open_keys(pool, settings)
+        try:
+            yield keys
+        finally:
+            await keys.close()
+    finally:
+        await pool.close()
 
 
 # --- the platform

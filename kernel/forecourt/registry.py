@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from forecourt.decoding import reader
 from forecourt.events import AnyEvent, Event, ForeignEvent, Recorded
 from forecourt.eventstore.port import StoredEvent
+from forecourt.privacy.fields import Fields, PersonalFieldError, PersonalFields, personal_fields
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the data of one version into that of the next, on plain dicts, before pydantic sees it."""
@@ -43,6 +44,7 @@ class Registry:
         self._categories: dict[type[AnyEvent], str] = {}
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
         self._readers: dict[tuple[str, int], Callable[[dict[str, Any]], AnyEvent]] = {}
+        self._personal: dict[tuple[str, int], tuple[PersonalFields, bool]] = {}
 
     def add(self, cls: type[Event], *, category: str) -> None:
         """Register an event of this service, written to streams of ``category``."""
@@ -65,6 +67,8 @@ class Registry:
             if (cls.event_type, version) in self._readers:
                 raise RegistryError(f"{cls.event_type} v{version}: registered twice")
             self._readers[cls.event_type, version] = reader(cls)
+            if (fields := _personal_fields(cls)) is not None:
+                self._personal[cls.event_type, version] = fields, True
         self._types[cls] = cls.event_type
         self._categories[cls] = cls.category
 
@@ -89,6 +93,15 @@ class Registry:
                     raise RegistryError(f"{stored}: no upcaster from version {version}")
             for version in range(1, cls.event_version + 1):
                 self._readers[stored, version] = self._upcasting_reader(stored, version, cls)
+            self._note_personal(stored, cls)
+
+    def _note_personal(self, stored: str, cls: type[Event]) -> None:
+        fields = _personal_fields(cls)
+        if fields is not None:
+            self._personal[stored, cls.event_version] = fields, True
+        for version in range(1, cls.event_version):
+            # What was personal in an older version is told by the data alone.
+            self._personal[stored, version] = fields or PersonalFields(cls.person, Fields(())), False
 
     def _upcasting_reader(
         self, stored: str, version: int, cls: type[Event]
@@ -122,6 +135,21 @@ class Registry:
         """Whether a stored event can be decoded here."""
         return (event.type, event.version) in self._readers
 
+    def personal(self, stored: StoredEvent) -> tuple[PersonalFields, bool] | None:
+        """The personal fields of a stored event, and whether they are known by path; None where it has none."""
+        return self._personal.get((stored.type, stored.version))
+
+    def personal_fields(self, cls: type[AnyEvent]) -> PersonalFields | None:
+        """The personal fields of an event class as it is today, None where it has none."""
+        version = cls.event_version if issubclass(cls, Event) else cls.versions[0]
+        found = self._personal.get((self.type_of(cls), version))
+        return None if found is None else found[0]
+
+    def persons_of(self, category: str) -> frozenset[str | None]:
+        """Whose personal data the streams of an own category hold: fields with ids, None for the stream's own."""
+        classes = [cls for cls in self._own.values() if self._categories[cls] == category]
+        return frozenset(cls.person for cls in classes if self.personal_fields(cls) is not None)
+
     def own_events(self) -> dict[str, type[Event]]:
         """The events that this service writes, by stored type."""
         return dict(self._own)
@@ -132,11 +160,15 @@ class Registry:
 
     def decode(self, stored: StoredEvent) -> Recorded[AnyEvent]:
         """The typed event. Raises `UndecodableEvent`."""
+        return self.read(stored, None)
+
+    def read(self, stored: StoredEvent, data: dict[str, Any] | None) -> Recorded[AnyEvent]:
+        """The typed event, from its JSON as it was decoded (and decrypted) before. Raises `UndecodableEvent`."""
         read = self._readers.get((stored.type, stored.version))
         if read is None:
             raise UndecodableEvent(stored, "unknown type or version")
         try:
-            return Recorded(read(_decode_json(stored.data)), stored)
+            return Recorded(read(_decode_json(stored.data) if data is None else data), stored)
         except (
             ValidationError,
             msgspec.DecodeError,
@@ -150,6 +182,13 @@ class Registry:
     def decode_all(self, batch: Sequence[StoredEvent]) -> list[Recorded[AnyEvent]]:
         """The typed events of a batch, all of which must be known. Raises `UndecodableEvent`."""
         return [self.decode(stored) for stored in batch]
+
+
+def _personal_fields(cls: type[AnyEvent]) -> PersonalFields | None:
+    try:
+        return personal_fields(cls)
+    except PersonalFieldError as error:
+        raise RegistryError(str(error)) from None
 
 
 def build_registry(

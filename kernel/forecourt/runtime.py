@@ -17,10 +17,16 @@ from forecourt.deciders import CommandHandler
 from forecourt.eventstore import open_store
 from forecourt.eventstore.port import EventStore
 from forecourt.messaging.relay import migrate as migrate_relay
+from forecourt.privacy.keys import KeyStore
+from forecourt.privacy.keys_postgres import migrate as migrate_keys
+from forecourt.privacy.keys_postgres import open_keys
 from forecourt.projections import tables
 from forecourt.projections.queries import ReadModels
 from forecourt.service import Service
 from forecourt.snapshots import PostgresSnapshots
+
+KEYS_CONNECTIONS = 1
+"""The connection that hears of destroyed keys."""
 
 FOLLOWER_CONNECTIONS = 6
 """Connections that a projector or relay of one service may hold at once."""
@@ -47,6 +53,7 @@ class Runtime:
     settings: Settings
     pool: "asyncpg.Pool[asyncpg.Record]"
     store: EventStore
+    keys: KeyStore
     clock: Clock
     services: tuple[ServiceRuntime, ...]
     _stack: AsyncExitStack
@@ -58,20 +65,23 @@ class Runtime:
         Raises `ConfigError` for a wrong setting, `forecourt.errors.Unavailable` where the store is away.
         """
         async with AsyncExitStack() as stack:
-            pool = await open_pool(settings, settings.forecourt_pool_size + FOLLOWER_CONNECTIONS * followers)
+            size = settings.forecourt_pool_size + KEYS_CONNECTIONS + FOLLOWER_CONNECTIONS * followers
+            pool = await open_pool(settings, size)
             stack.push_async_callback(pool.close)
             store = await open_store(settings.store)
             stack.push_async_callback(store.close)
             _observe_groups(store)
+            keys = await open_keys(pool, settings)
+            stack.push_async_callback(keys.close)
             clock: Clock = SystemClock()
             if settings.forecourt_clock == "virtual":
                 follower = await ClockFollower.open(pool)
                 stack.push_async_callback(follower.close)
                 clock = follower.clock
-            parts = tuple(_compose(service, settings, pool, store) for service in services)
+            parts = tuple(_compose(service, settings, pool, store, keys) for service in services)
             for part in parts:
                 stack.push_async_callback(part.read_models.close)
-            return cls(settings, pool, store, clock, parts, stack.pop_all())
+            return cls(settings, pool, store, keys, clock, parts, stack.pop_all())
 
     def checks(self) -> dict[str, Check]:
         """What readiness depends on, by name."""
@@ -96,13 +106,17 @@ async def open_pool(settings: Settings, size: int | None = None) -> "asyncpg.Poo
 
 
 def _compose(
-    service: Service, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]", store: EventStore
+    service: Service,
+    settings: Settings,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    store: EventStore,
+    keys: KeyStore,
 ) -> ServiceRuntime:
-    codec = Codec(service.registry)
+    codec = Codec(service.registry, keys)
     return ServiceRuntime(
         service,
         codec,
-        CommandHandler(store, codec, snapshots=PostgresSnapshots(pool, service.name)),
+        CommandHandler(store, codec, snapshots=PostgresSnapshots(pool, service.name, codec)),
         ReadModels(pool, service.name, service.projections),
         settings if service.settings is None else load(service.settings),
     )
@@ -129,5 +143,6 @@ async def migrate(services: Sequence[Service], settings: Settings) -> None:
             await PostgresSnapshots(pool, service.name).migrate()
             await tables.migrate(pool, service.name, service.projections)
         await migrate_relay(pool)
+        await migrate_keys(pool)
     finally:
         await pool.close()

@@ -1,6 +1,7 @@
 """Snapshots of long streams: a shortcut for loading, never the truth.
 
-A snapshot that does not fit today's state class (its fingerprint differs) is ignored and written anew.
+A snapshot that does not fit today's state class (its fingerprint differs) is ignored and written anew. What holds
+personal data is encrypted by the codec, and reads as no snapshot once the person is erased.
 """
 
 import hashlib
@@ -10,6 +11,8 @@ from uuid import UUID
 
 import asyncpg
 from pydantic import TypeAdapter
+
+from forecourt.codec import Codec
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ def _adapter(state_type: type[Any]) -> tuple[TypeAdapter[Any], str]:
 class PostgresSnapshots:
     """Snapshots in a table beside the read models. Call `migrate` once."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", schema: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", schema: str, codec: Codec | None = None) -> None:
         self._pool = pool
+        self._codec = codec
         self._table = f'"{schema}".snapshot'
         self._schema = schema
 
@@ -74,8 +78,13 @@ class PostgresSnapshots:
         )
         if row is None:
             return None
+        state = row["state"]
+        if self._codec is not None:
+            state = await self._codec.unseal_state(stream, state)
+        if state is None:
+            return None
         return Snapshot(
-            adapter.validate_json(row["state"]),
+            adapter.validate_json(state),
             row["version"],
             row["position"],
             row["dealer_id"],
@@ -84,8 +93,13 @@ class PostgresSnapshots:
         )
 
     async def save(self, stream: str, snapshot: Snapshot, state_type: type[Any]) -> None:
-        """Keep ``snapshot``, unless a later one of the same shape is there."""
+        """Keep ``snapshot``, unless a later one of the same shape is there, or it may not be stored."""
         adapter, shape = _adapter(state_type)
+        state: str | None = adapter.dump_json(snapshot.state).decode()
+        if self._codec is not None and state is not None:
+            state = await self._codec.seal_state(stream, state)
+        if state is None:
+            return
         await self._pool.execute(
             f"""
             INSERT INTO {self._table} AS t VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -99,6 +113,6 @@ class PostgresSnapshots:
             snapshot.position,
             snapshot.dealer_id,
             snapshot.brand,
-            adapter.dump_json(snapshot.state).decode(),
+            state,
             _known.dump_json(snapshot.known).decode(),
         )

@@ -45,7 +45,8 @@ async def _open(service: Service, settings: Settings) -> Runtime:
     except BaseException:
         await store.close()
         raise
-    commands = CommandHandler(store, runtime.codec, snapshots=PostgresSnapshots(runtime.pool, service.name))
+    snapshots = PostgresSnapshots(runtime.pool, service.name, runtime.codec)
+    commands = CommandHandler(store, runtime.codec, snapshots=snapshots)
     read_models = ReadModels(runtime.pool, service.name, service.projections)
     parts = {field.name: getattr(runtime, field.name) for field in fields(runtime)}
     parts |= {"commands": commands, "read_models": read_models}

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from forecourt.discovery import find_services
 from forecourt.events import Event, ForeignEvent
+from forecourt.privacy.fields import personal_fields
 from forecourt.registry import Registry
 
 REGISTRIES: dict[str, Registry] = {service.name: service.registry for service in find_services()}
@@ -102,6 +103,41 @@ class TestWhatIsReadIsWritten:
     ) -> None:
         _, written = owner_of(event)
         assert list(missing_fields(written, event, event.event_type)) == []
+
+    def test_personal_fields_are_read_as_personal_and_of_the_same_person(
+        self, reader: str, event: type[ForeignEvent]
+    ) -> None:
+        """Else it would read ciphertext, or look for the wrong person's key."""
+        _, written = owner_of(event)
+        theirs = personal_paths(written)
+        ours = {path for path in theirs if is_read(event, path)}
+        assert personal_paths(event) == ours
+        if ours:
+            assert event.person == written.person
+
+
+def personal_paths(event: type[Event] | type[ForeignEvent]) -> set[str]:
+    """The paths of personal fields, with the elements of sequences as 0."""
+    found = personal_fields(event)
+    return set() if found is None else {path for path, _ in found.paths()}
+
+
+def is_read(event: type[BaseModel], path: str) -> bool:
+    """Whether a class has a field at a path."""
+    name, _, rest = path.partition(".")
+    field = event.model_fields.get(name)
+    if field is None or not rest:
+        return field is not None
+    models = models_in(field.annotation)
+    return any(is_read(model, rest.removeprefix("0.")) for model in models)
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation mentions."""
+    if is_model(annotation):
+        yield annotation
+    for one in get_args(annotation):
+        yield from models_in(one)
 
 
 def test_a_field_that_is_not_written_or_does_not_fit_is_found() -> None:

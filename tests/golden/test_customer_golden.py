@@ -19,9 +19,10 @@ from customer.customer import (
     customer,
 )
 from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted, customer_import
+from customer.erasure import ErasureApproved, ErasureRejected, ErasureRequested, PersonalDataShredded
 from forecourt.registry import build_registry
 from forecourt.testing import golden
-from forecourt.testing.given import an_id
+from forecourt.testing.given import NOW, an_id
 
 FOLDER = Path(__file__).parent / "customer"
 REGISTRY = build_registry(
@@ -48,6 +49,15 @@ SAMPLES = [
     VehicleOwnershipRecorded(vin="LSVAA4181E2184841", since=date(2025, 1, 1), until=None),
     InteractionLogged(channel="call", direction="inbound", subject="price", note="asked for the price"),
     DuplicateSuspected(other_id=an_id("li"), score=70, shared=("mobile", "name")),
+    ErasureRequested(reason="customer_request", requested_by="amy"),
+    ErasureRejected(explanation="has an open order", rejected_by="bob"),
+    ErasureApproved(requested_by="amy", approved_by="bob"),
+    PersonalDataShredded(
+        key_id=an_id("key"),
+        destroyed_at=NOW,
+        fingerprint="0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8",
+        proof="a8ae6e6ee929abea3afcfc5258c8ccd6f85273e0d4626d26c7279f3250f77c8e",
+    ),
     ImportStarted(file_name="customers.csv"),
     ImportRowsReported(first_row=1, last_row=400, created=390, refused=8, duplicates=2),
     ImportRowRefused(

@@ -128,6 +128,12 @@ SAMPLES: list[Event] = [
         odometer_km=20,
         insurance_until=date(2027, 1, 4),
     ),
+    lead.LeadShredded(
+        key_id=an_id("key"),
+        destroyed_at=NOW,
+        fingerprint="0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8",
+        proof="a8ae6e6ee929abea3afcfc5258c8ccd6f85273e0d4626d26c7279f3250f77c8e",
+    ),
     order.OrderCancelled(customer_id=CUSTOMER, vin=VIN, reason="no loan", refund=yuan("5000.00")),
     order.VehicleReturned(customer_id=CUSTOMER, vin=VIN, reason="wrong colour", store="D002", odometer_km=40),
 ]

@@ -9,10 +9,9 @@ import asyncpg
 import pytest
 
 from forecourt.clock_store import ClockStore
-from forecourt.codec import Codec
-from forecourt.deciders import Command, CommandHandler, Decider, Outcome
-from forecourt.eventstore.postgres import PostgresEventStore
+from forecourt.deciders import Command, Decider, Outcome
 from forecourt.platform import Platform
+from forecourt.runtime import Runtime
 from forecourt.testing.given import CONTEXT
 from forecourt.testing.probes import poll_async
 from sales.lead import ConvertLead, lead
@@ -74,12 +73,13 @@ async def hold(platform: Platform, vin: str, order_id: str, customer: UUID) -> N
 
 async def only_this(platform: Platform, decider: Decider[Any], command: Command) -> Outcome:
     """Run one command as a process does that dies before it takes the next step."""
-    store = await PostgresEventStore.open(platform.environment["DATABASE_URL"])
+    runtime = await Runtime.open([service], platform.settings)
     try:
+        (sales,) = runtime.services
         context = replace(CONTEXT, now=await now(platform), actor_id="manager", command_id=uuid4())
-        return await CommandHandler(store, Codec(service.registry)).execute(decider, command, context)
+        return await sales.commands.execute(decider, command, context)
     finally:
-        await store.close()
+        await runtime.close()
 
 
 async def soon(seller: SalesClient, rpc: str, message: dict[str, Any], wanted: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from forecourt.clock import Clock
 from forecourt.deciders import Command, Context, Decider, Outcome
 from forecourt.events import Recorded
 from forecourt.eventstore.port import EventStore, StoredEvent
+from forecourt.privacy.keys import KeyStore
 from forecourt.worker.runtime import CONFIG_KEY, TRANSACTION, Runtime
 
 ROLES = frozenset({"system"})
@@ -145,6 +146,14 @@ class EventStoreProvider(_Provider):
     def get_dependency(self, worker_ctx: Any) -> EventStore:
         """The event store."""
         return self.runtime.store
+
+
+class Keys(_Provider):
+    """Provides the keys of persons (`forecourt.privacy.keys.KeyStore`), to destroy them."""
+
+    def get_dependency(self, worker_ctx: Any) -> KeyStore:
+        """The keys."""
+        return self.runtime.keys
 
 
 class ReadModelsProvider(_Provider):

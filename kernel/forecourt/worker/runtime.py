@@ -16,6 +16,7 @@ from forecourt.config import ServiceSettings, Settings, load
 from forecourt.deciders import CommandHandler
 from forecourt.eventstore.port import EventStore
 from forecourt.lease import Lease
+from forecourt.privacy.keys_postgres import PostgresKeys, open_keys
 from forecourt.service import Service
 
 CONFIG_KEY = "FORECOURT_RUNTIME"
@@ -66,6 +67,7 @@ class Runtime:
     pool: "asyncpg.Pool[asyncpg.Record]"
     transactions: "asyncpg.Pool[asyncpg.Record]"
     store: EventStore
+    keys: PostgresKeys
     codec: Codec
     commands: CommandHandler
     clock: Clock
@@ -105,6 +107,7 @@ class Runtime:
         """Let go of the lease, the store and the pools."""
         await self.timers.release()
         await self.store.close()
+        await self.keys.close()
         await self.transactions.close()
         await self.pool.close()
 
@@ -120,11 +123,13 @@ async def open_runtime(
 ) -> Runtime:
     """Open pools and prepare the database. Raises what asyncpg raises where it does not answer."""
     worker = load(WorkerSettings)
-    pool = await asyncpg.create_pool(settings.database, min_size=1, max_size=settings.forecourt_pool_size)
+    # One more, for what hears of destroyed keys.
+    pool = await asyncpg.create_pool(settings.database, min_size=1, max_size=settings.forecourt_pool_size + 1)
     transactions = await asyncpg.create_pool(
         settings.database, min_size=1, max_size=worker.forecourt_worker_transactions
     )
-    codec = Codec(service.registry)
+    keys = await open_keys(pool, settings)
+    codec = Codec(service.registry, keys)
     runtime = Runtime(
         service=service,
         settings=settings,
@@ -132,6 +137,7 @@ async def open_runtime(
         pool=pool,
         transactions=transactions,
         store=store,
+        keys=keys,
         codec=codec,
         commands=commands or CommandHandler(store, codec),
         clock=clock,

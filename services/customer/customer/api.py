@@ -18,6 +18,7 @@ from customer.customer import (
     WithdrawConsent,
     customer,
 )
+from customer.erasure import ApproveErasure, RejectErasure, RequestErasure
 from customer.importing import ImportChunk, import_customers
 from customer.read_models import CustomerRow, customers, history, import_problems, imports, ownerships
 from forecourt.errors import InvalidInput, NotFound
@@ -190,6 +191,9 @@ api.command("GrantConsent", customer, GrantConsent)
 api.command("WithdrawConsent", customer, WithdrawConsent)
 api.command("RecordVehicleOwnership", customer, RecordVehicleOwnership)
 api.command("LogInteraction", customer, LogInteraction)
+api.command("RequestErasure", customer, RequestErasure)
+api.command("RejectErasure", customer, RejectErasure)
+api.command("ApproveErasure", customer, ApproveErasure)
 api.bidi_stream("ImportCustomers", ImportChunk, import_customers)
 api.query("GetImport", GetImport, get_import, reads=[imports, import_problems])
 api.query("GetCustomer", GetCustomer, get_customer, reads=[customers, ownerships])

@@ -22,7 +22,9 @@ from customer.customer import (
     VehicleOwnershipRecorded,
 )
 from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted
+from customer.erasure import ErasureApproved, ErasureRejected, ErasureRequested, PersonalDataShredded
 from forecourt.events import AnyEvent, ForeignEvent, Meta
+from forecourt.privacy.fields import ERASED
 from forecourt.projections.projection import Index, Projection
 from forecourt.values import Money
 
@@ -126,7 +128,20 @@ def _withdrawn(e: ConsentWithdrawn, row: CustomerRow) -> dict[str, Any]:
     return {"consents": tuple(c for c in row.consents if c != f"{e.purpose}.{e.channel}")}
 
 
-@_updates(VehicleOwnershipRecorded, InteractionLogged, DuplicateSuspected)
+@_updates(PersonalDataShredded)
+def _shredded(e: PersonalDataShredded, row: CustomerRow) -> dict[str, Any]:
+    # Also what a correction may have put into the profile: its value reads as erased when replayed.
+    return {"name": ERASED, "language": "", "time_zone": "", "mobile": None, "email": None}
+
+
+@_updates(
+    VehicleOwnershipRecorded,
+    InteractionLogged,
+    DuplicateSuspected,
+    ErasureRequested,
+    ErasureRejected,
+    ErasureApproved,
+)
 def _version_only(e: AnyEvent, row: CustomerRow) -> dict[str, Any]:
     return {}
 
@@ -304,6 +319,8 @@ _records("profile", CategoryChanged, detail="category")
 _records("profile", CustomerAssigned, detail="salesperson_id")
 _records("profile", ConsentGranted, ConsentWithdrawn, detail="purpose")
 _records("profile", VehicleOwnershipRecorded, DuplicateSuspected)
+_records("profile", ErasureRequested, detail="reason")
+_records("profile", ErasureRejected, ErasureApproved, PersonalDataShredded)
 _records("return_visit", InteractionLogged, detail="subject")
 _records("intention", foreign.LeadCaptured, foreign.OpportunityOpened, detail="model")
 _records("intention", foreign.QuoteIssued, detail="total")

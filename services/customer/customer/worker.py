@@ -1,12 +1,13 @@
-"""What the customer service does by itself: look for duplicates of every new customer."""
+"""What the customer service does by itself: look for duplicates of every new customer, and erase who is to be."""
 
 from customer.customer import ContactPointAdded, CustomerRegistered, SuspectDuplicate, customer
+from customer.erasure import ErasureApproved, RecordShredding
 from customer.policies import THRESHOLD, likeness
 from customer.read_models import CustomerRow, customers
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import on_event
 from forecourt.projections.queries import any_, eq
-from forecourt.worker.dependencies import Commands, ReadModelsProvider
+from forecourt.worker.dependencies import ClockProvider, Commands, Keys, ReadModelsProvider
 
 MOST_SUSPECTS = 20
 """Customers compared with a new one; more than that share a switchboard, not an identity."""
@@ -19,6 +20,8 @@ class CustomerReactions:
 
     commands = Commands()
     read_models = ReadModelsProvider()
+    keys = Keys()
+    clock = ClockProvider()
 
     @on_event(CustomerRegistered, ContactPointAdded)
     async def suspect_duplicates(self, event: Recorded[CustomerRegistered | ContactPointAdded]) -> None:
@@ -34,6 +37,19 @@ class CustomerReactions:
                     customer_id=one.customer_id, other_id=other.customer_id, score=score, shared=shared
                 )
                 await self.commands.execute(customer, suspicion, label=str(other.customer_id))
+
+    @on_event(ErasureApproved)
+    async def shred(self, event: Recorded[ErasureApproved]) -> None:
+        """Destroy the customer's key, and record the proof."""
+        destroyed = await self.keys.destroy(str(event.stream_id), self.clock.now())
+        record = RecordShredding(
+            customer_id=event.stream_id,
+            key_id=destroyed.key_id,
+            destroyed_at=destroyed.at,
+            fingerprint=destroyed.fingerprint,
+            proof=destroyed.proof,
+        )
+        await self.commands.execute(customer, record)
 
     async def _sharing(self, one: CustomerRow) -> list[CustomerRow]:
         conditions = [eq(column, value) for column in ("mobile", "email") if (value := getattr(one, column))]

@@ -68,6 +68,10 @@ class ConsentWithdrawn(ForeignEvent, type="customer.ConsentWithdrawn", category=
     channel: str
 
 
+class PersonalDataShredded(ForeignEvent, type="customer.PersonalDataShredded", category="customer"):
+    """A customer's personal data is erased."""
+
+
 # sales
 
 
@@ -158,6 +162,7 @@ CUSTOMER_EVENTS: tuple[type[ForeignEvent], ...] = (
     ProfileCorrected,
     ConsentGranted,
     ConsentWithdrawn,
+    PersonalDataShredded,
 )
 
 REASONS: tuple[type[ForeignEvent], ...] = (

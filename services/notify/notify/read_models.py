@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from forecourt.events import Event, Meta
+from forecourt.privacy.fields import ERASED
 from forecourt.projections.projection import Index, Projection
 from notify.consent import ConsentState
 from notify.foreign import (
@@ -14,6 +15,7 @@ from notify.foreign import (
     ConsentWithdrawn,
     ContactPointAdded,
     CustomerRegistered,
+    PersonalDataShredded,
     ProfileCorrected,
 )
 from notify.notification import (
@@ -25,6 +27,7 @@ from notify.notification import (
     NotificationDeadLettered,
     NotificationDeferred,
     NotificationDelivered,
+    NotificationErased,
     NotificationExpired,
     NotificationRequested,
     NotificationSuppressed,
@@ -53,6 +56,11 @@ class ContactRow(msgspec.Struct, frozen=True):
     def address(self, channel: Channel) -> str:
         """The address for a channel, empty where there is none."""
         return self.mobile if channel == "sms" else self.email
+
+    @property
+    def erased(self) -> bool:
+        """Whether the customer's personal data is erased."""
+        return self.name == ERASED
 
     def consent(self, category: Category, channel: Channel) -> ConsentState:
         """What the customer has said about messages of a category on a channel."""
@@ -112,6 +120,14 @@ def _(row: ContactRow | None, e: ConsentWithdrawn, m: Meta) -> ContactRow | None
         return None
     key = f"{e.purpose}:{e.channel}"
     return replace(row, granted=_without(row.granted, key), withdrawn=_with(row.withdrawn, key))
+
+
+@contacts.on(PersonalDataShredded)
+def _(row: ContactRow | None, e: PersonalDataShredded, m: Meta) -> ContactRow | None:
+    """The customer stays known, as somebody who cannot be written to."""
+    if row is None:
+        return None
+    return replace(row, name=ERASED, mobile="", email="", language="zh", time_zone="UTC", granted=())
 
 
 def _with(keys: tuple[str, ...], key: str) -> tuple[str, ...]:
@@ -317,6 +333,11 @@ def _(row: NotificationRow | None, e: DeadLetterRequeued, m: Meta) -> Notificati
     )
 
 
+@notifications.on(NotificationErased)
+def _(row: NotificationRow | None, e: NotificationErased, m: Meta) -> NotificationRow | None:
+    return None if row is None else _changed(row, m, address="", subject="", text="", html="")
+
+
 # --- history
 
 
@@ -354,6 +375,7 @@ history = Projection("notification_history", version=1, row=HistoryRow, key=("no
     NotificationExpired,
     NotificationDeadLettered,
     DeadLetterRequeued,
+    NotificationErased,
     key=lambda e, m: (m.stream_id, m.sequence),
 )
 def _(row: HistoryRow | None, e: Event, m: Meta) -> HistoryRow:

@@ -34,6 +34,7 @@ from notify.notification import (
     RecordFailure,
     StartAttempt,
     SuppressNotification,
+    SuppressReason,
     notification,
 )
 from notify.policies import House, wait_until
@@ -216,9 +217,14 @@ class Sender:
         if contact is None:
             return False
         category, channel = cast(Category, row.category), cast(Channel, row.channel)
-        answer = consent_for(category, contact.consent(category, channel))
-        if answer != "opted_out" and answer != "no_consent":
-            return False
+        answer: SuppressReason
+        if contact.erased:
+            answer = "erased"
+        else:
+            consent = consent_for(category, contact.consent(category, channel))
+            if consent != "opted_out" and consent != "no_consent":
+                return False
+            answer = consent
         await self._execute(row, SuppressNotification(notification_id=row.notification_id, reason=answer))
         metrics.SUPPRESSED.labels(row.channel, answer).inc()
         return True

@@ -6,12 +6,13 @@ from forecourt.config import load
 from forecourt.errors import AlreadyExists
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
+from forecourt.projections.queries import eq, gt
 from forecourt.worker.dependencies import ClockProvider, Commands, Database, ReadModelsProvider
 from notify import metrics
 from notify.catalogue import catalogue
 from notify.composition import make_sender
-from notify.foreign import REASONS
-from notify.notification import RequestNotification, notification
+from notify.foreign import REASONS, PersonalDataShredded
+from notify.notification import EraseNotification, RequestNotification, notification
 from notify.policies import requests_for
 from notify.read_models import contacts, notifications
 from notify.sender import Sender
@@ -22,6 +23,9 @@ FRESHNESS_SECONDS = 5.0
 
 SENDING_SECONDS = 2.0
 """How long one run of the sender takes up new messages."""
+
+ERASED_AT_ONCE = 200
+"""Messages looked up at a time when a customer is erased."""
 
 
 class NotifyReactions:
@@ -60,6 +64,19 @@ class NotifyReactions:
             metrics.SUPPRESSED.labels(request.channel, request.suppress).inc()
         elif request.defer_reason is not None:
             metrics.DEFERRED.labels(request.channel, request.defer_reason).inc()
+
+    @on_event(PersonalDataShredded)
+    async def erase(self, recorded: Recorded[PersonalDataShredded]) -> None:
+        """Forget address and text of every message to an erased customer."""
+        await self.read_models.wait_for(notifications, recorded.meta.position, FRESHNESS_SECONDS)
+        where = [eq("customer_id", recorded.stream_id)]
+        while rows := await self.read_models.all(
+            notifications, where=where, order=["notification_id"], limit=ERASED_AT_ONCE
+        ):
+            for row in rows:
+                command = EraseNotification(notification_id=row.notification_id)
+                await self.commands.execute(notification, command, label=str(row.notification_id))
+            where = [eq("customer_id", recorded.stream_id), gt("notification_id", rows[-1].notification_id)]
 
     @every(seconds=0.3, all_replicas=True)
     async def send_due(self) -> None:

@@ -75,6 +75,18 @@ class LeadConverted(Event, name="LeadConverted", version=1):
     salesperson: str | None
 
 
+class LeadShredded(Event, name="LeadShredded", version=1):
+    """The customer whom the lead is from is erased, and the lead's key destroyed.
+
+    ``fingerprint`` is the SHA-256 of the wrapped key as it was, ``proof`` that of key id, time and fingerprint.
+    """
+
+    key_id: UUID
+    destroyed_at: datetime
+    fingerprint: str
+    proof: str
+
+
 # --- state ------------------------------------------------------------------------------------------------
 
 
@@ -87,6 +99,7 @@ class Lead:
     customer_id: UUID | None = None
     opportunity_id: UUID | None = None
     salesperson: str | None = None
+    shredded: bool = False
 
 
 lead = Decider(service="sales", category="lead", initial=Lead(), key="lead_id")
@@ -115,6 +128,11 @@ def _(state: Lead, e: LeadDisqualified) -> Lead:
 @lead.evolves
 def _(state: Lead, e: LeadConverted) -> Lead:
     return replace(state, state="converted", opportunity_id=e.opportunity_id, salesperson=e.salesperson)
+
+
+@lead.evolves
+def _(state: Lead, e: LeadShredded) -> Lead:
+    return replace(state, shredded=True)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------
@@ -194,6 +212,16 @@ class ConvertLead(Command):
     salesperson: Line | None = None
 
 
+class RecordLeadShredding(Command):
+    """Note that the lead's key is destroyed."""
+
+    lead_id: UUID
+    key_id: UUID
+    destroyed_at: datetime
+    fingerprint: str
+    proof: str
+
+
 @lead.decides
 def capture(state: Lead, c: CaptureLead, ctx: Context) -> list[Event]:
     """A new lead."""
@@ -260,6 +288,16 @@ def convert(state: Lead, c: ConvertLead, ctx: Context) -> list[Event]:
             model=state.model,
             salesperson=c.salesperson,
         )
+    ]
+
+
+@lead.decides
+def record_shredding(state: Lead, c: RecordLeadShredding, ctx: Context) -> list[Event]:
+    """Once is enough, in whatever state the lead is."""
+    if state.shredded:
+        return []
+    return [
+        LeadShredded(key_id=c.key_id, destroyed_at=c.destroyed_at, fingerprint=c.fingerprint, proof=c.proof)
     ]
 
 

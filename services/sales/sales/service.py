@@ -2,6 +2,7 @@
 
 from forecourt.service import Service
 from sales.api import api
+from sales.foreign import FOREIGN
 from sales.lead import lead
 from sales.opportunity import opportunity
 from sales.order import order
@@ -11,6 +12,7 @@ from sales.vehicle import vehicle
 service = Service(
     name="sales",
     deciders=[lead, opportunity, vehicle, order],
+    foreign=FOREIGN,
     projections=[leads, quarantined_leads, opportunities, vehicles, orders],
     apis=[api],
     workers=["sales.worker:SalesReactions"],

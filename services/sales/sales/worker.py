@@ -7,10 +7,11 @@ from uuid import UUID, uuid5
 from forecourt.errors import InvalidInput, NotFound, Refused
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
-from forecourt.projections.queries import ReadModels, eq, le
-from forecourt.worker.dependencies import ClockProvider, Commands, ReadModelsProvider
+from forecourt.projections.queries import ReadModels, eq, gt, le
+from forecourt.worker.dependencies import ClockProvider, Commands, Keys, ReadModelsProvider
 from sales import policies
-from sales.lead import LeadConverted
+from sales.foreign import PersonalDataShredded
+from sales.lead import LeadConverted, RecordLeadShredding, lead
 from sales.opportunity import Opportunity, opportunity
 from sales.opportunity.events import TestDriveCancelled, TestDriveCompleted
 from sales.order import Order, order
@@ -22,7 +23,7 @@ from sales.order.events import (
     VehicleReturned,
 )
 from sales.policies import Step
-from sales.read_models import vehicles
+from sales.read_models import leads, vehicles
 from sales.vehicle import Vehicle, vehicle
 from sales.vehicle.commands import ExpireReservation
 from sales.vehicle.events import (
@@ -36,6 +37,9 @@ from trade.vin import vehicle_id
 EXPIRED_AT_ONCE = 500
 """Reservations that one run of the timer releases; the next run takes the rest."""
 
+SHREDDED_AT_ONCE = 200
+"""Leads looked up at a time when a customer is erased."""
+
 
 class SalesReactions:
     """Takes the steps that the API took already, unless its process died in between."""
@@ -45,6 +49,7 @@ class SalesReactions:
     commands = Commands()
     read_models = ReadModelsProvider()
     clock = ClockProvider()
+    keys = Keys()
 
     @on_event(LeadConverted)
     async def pursue(self, event: Recorded[LeadConverted]) -> None:
@@ -135,6 +140,28 @@ class SalesReactions:
         """Put a car that was given back into stock."""
         e = event.event
         await self._take(policies.take_back(e.vin, event.stream_id, e.store, e.odometer_km))
+
+    @on_event(PersonalDataShredded)
+    async def shred_leads(self, event: Recorded[PersonalDataShredded]) -> None:
+        """Destroy the keys of all leads that came from an erased customer."""
+        read_models: ReadModels = self.read_models
+        await read_models.wait_for(leads, event.meta.position)
+        where = [eq("customer_id", event.stream_id)]
+        while rows := await read_models.all(leads, where=where, order=["lead_id"], limit=SHREDDED_AT_ONCE):
+            for row in rows:
+                await self._shred(row.lead_id)
+            where = [eq("customer_id", event.stream_id), gt("lead_id", rows[-1].lead_id)]
+
+    async def _shred(self, lead_id: UUID) -> None:
+        destroyed = await self.keys.destroy(str(lead_id), self.clock.now())
+        record = RecordLeadShredding(
+            lead_id=lead_id,
+            key_id=destroyed.key_id,
+            destroyed_at=destroyed.at,
+            fingerprint=destroyed.fingerprint,
+            proof=destroyed.proof,
+        )
+        await self.commands.execute(lead, record, label=str(lead_id))
 
     @every(seconds=5)
     async def expire_reservations(self) -> None:

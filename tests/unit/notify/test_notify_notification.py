@@ -14,6 +14,7 @@ from notify.notification import (
     AttemptUnderWay,
     DeadLetterRequeued,
     DeferNotification,
+    EraseNotification,
     ExpireNotification,
     ForeignReceipt,
     NoSuchAttempt,
@@ -23,6 +24,7 @@ from notify.notification import (
     NotificationDeadLettered,
     NotificationDeferred,
     NotificationDelivered,
+    NotificationErased,
     NotificationExpired,
     NotificationRequested,
     NotificationSuppressed,
@@ -276,3 +278,21 @@ def test_only_dead_letters_are_requeued(history: tuple[Event, ...]) -> None:
 def test_requeueing_needs_a_note(note: str) -> None:
     with pytest.raises(ValidationError):
         RequeueDeadLetter(notification_id=ID, note=note)
+
+
+ERASE = EraseNotification(notification_id=ID)
+ERASED = NotificationErased(customer_id=CUSTOMER)
+SUPPRESSED = NotificationSuppressed(customer_id=CUSTOMER, channel="sms", reason="erased")
+
+
+def test_a_message_to_an_erased_customer_is_forgotten_and_not_sent_any_more() -> None:
+    given(notification, REQUESTED).when(ERASE).then(ERASED, SUPPRESSED)
+    given(notification, REQUESTED, DEAD).when(ERASE).then(ERASED, SUPPRESSED)
+    given(notification, REQUESTED, ERASED, SUPPRESSED).when(ERASE).then_nothing()
+    given(notification, REQUESTED, ATTEMPTED, ACCEPTED, DELIVERED).when(ERASE).then(ERASED)
+
+
+def test_what_is_under_way_to_an_erased_customer_is_not_tried_again() -> None:
+    given(notification, REQUESTED, ATTEMPTED).when(ERASE).then(ERASED)
+    under_way = given(notification, REQUESTED, ATTEMPTED, ERASED)
+    under_way.when(fail("not_sent")).then(failed("not_sent"), SUPPRESSED)

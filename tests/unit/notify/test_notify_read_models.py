@@ -170,3 +170,18 @@ def test_every_event_is_a_line_of_the_history_and_none_names_the_person() -> Non
 def test_events_without_their_request_make_no_message() -> None:
     for event in SAMPLES[1:]:
         assert folded(notifications, ID, event) == {(ID,): None}
+
+
+def test_of_an_erased_customer_nothing_is_left_to_write_to() -> None:
+    row = contact(foreign.PersonalDataShredded())
+    assert row.erased
+    assert (row.mobile, row.email, row.granted) == ("", "", ())
+    assert "王小明" not in repr(row)
+    assert "138" not in repr(row)
+    assert not contact().erased
+
+
+def test_of_an_erased_message_address_and_text_are_gone() -> None:
+    row = message(n.NotificationErased(customer_id=CUSTOMER))
+    assert (row.address, row.subject, row.text, row.html) == ("", "", "", "")
+    assert row.template == REQUESTED.template  # type: ignore[attr-defined]  # a sample is an Event to mypy

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from forecourt.errors import AlreadyExists, NotFound
-from forecourt.testing.given import CONTEXT, an_id, given
+from forecourt.testing.given import CONTEXT, NOW, an_id, given
 from sales.lead import (
     CaptureLead,
     ConvertLead,
@@ -19,9 +19,11 @@ from sales.lead import (
     LeadNotQualified,
     LeadQualified,
     LeadQuarantined,
+    LeadShredded,
     ModelUnknown,
     QualifyLead,
     QuarantineLead,
+    RecordLeadShredding,
     lead,
 )
 from tests.unit.sales.samples import CUSTOMER, LEAD, MODEL
@@ -152,3 +154,11 @@ def test_a_closed_lead_stays_closed(history: Any) -> None:
 @pytest.mark.parametrize("command", [QualifyLead(lead_id=LEAD), ConvertLead(lead_id=LEAD)])
 def test_an_unknown_lead_is_not_found(command: Any) -> None:
     given(lead).when(command).then_raises(NotFound)
+
+
+def test_a_lead_is_shredded_once_in_whatever_state() -> None:
+    done: dict[str, Any] = {"key_id": an_id("key"), "destroyed_at": NOW, "fingerprint": "f", "proof": "p"}
+    command, shredded = RecordLeadShredding(lead_id=LEAD, **done), LeadShredded(**done)
+    for events in ([CAPTURED], [QUARANTINED], [CAPTURED, QUALIFIED, CONVERTED]):
+        given(lead, *events).when(command).then(shredded)
+        given(lead, *events, shredded).when(command).then_nothing()

@@ -125,6 +125,12 @@ class RecordReceipt(Command):
     code: Annotated[str, Field(max_length=60)] = ""
 
 
+class EraseNotification(Command):
+    """Forget address and text, because the customer is erased; what still waits is not sent."""
+
+    notification_id: UUID
+
+
 class RequeueDeadLetter(Command):
     """Send a dead letter again, after somebody has looked at it; ``note`` says why."""
 

@@ -10,6 +10,7 @@ from forecourt.events import Event
 from notify.notification.commands import (
     AttemptUnderWay,
     DeferNotification,
+    EraseNotification,
     ExpireNotification,
     ForeignReceipt,
     NoSuchAttempt,
@@ -32,6 +33,7 @@ from notify.notification.events import (
     NotificationDeadLettered,
     NotificationDeferred,
     NotificationDelivered,
+    NotificationErased,
     NotificationExpired,
     NotificationRequested,
     NotificationSuppressed,
@@ -58,6 +60,9 @@ class Notification:
     attempt: int = 0
     unknown: bool = False
     """An earlier attempt at ``provider`` may or may not have been sent, and nobody has found out since."""
+
+    erased: bool = False
+    """The customer is erased, and with them address and text."""
 
 
 notification = Decider(
@@ -148,6 +153,8 @@ def record_failure(state: Notification, c: RecordFailure, ctx: Context) -> list[
         retry_at=c.retry_at,
         next_provider=c.next_provider,
     )
+    if state.erased:
+        return [failed, _suppressed_as_erased(state)]
     if c.dead_letter is None:
         return [failed]
     return [
@@ -187,6 +194,19 @@ def record_receipt(state: Notification, c: RecordReceipt, ctx: Context) -> list[
             customer_id=customer, channel=channel, provider=c.provider, reference=c.reference, code=c.code
         )
     ]
+
+
+@notification.decides
+def erase(state: Notification, c: EraseNotification, ctx: Context) -> list[Event]:
+    """What is under way cannot be called back; should it fail, it is not tried again."""
+    if state.erased:
+        return []
+    erased = NotificationErased(customer_id=state.customer_id)
+    return [erased, _suppressed_as_erased(state)] if state.phase in ("queued", "dead") else [erased]
+
+
+def _suppressed_as_erased(state: Notification) -> Event:
+    return NotificationSuppressed(customer_id=state.customer_id, channel=state.channel, reason="erased")
 
 
 @notification.decides
@@ -266,6 +286,11 @@ def _(state: Notification, e: NotificationExpired) -> Notification:
 @notification.evolves
 def _(state: Notification, e: NotificationDeadLettered) -> Notification:
     return replace(state, phase="dead")
+
+
+@notification.evolves
+def _(state: Notification, e: NotificationErased) -> Notification:
+    return replace(state, erased=True)
 
 
 @notification.evolves

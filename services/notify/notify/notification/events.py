@@ -15,7 +15,7 @@ Category = Literal["contract", "safety", "service", "marketing"]
 Consent = Literal["contract", "safety", "service_default", "granted"]
 """Why the customer may be written to: owed by contract, for safety, service without objection, or granted."""
 
-SuppressReason = Literal["no_consent", "opted_out", "no_address"]
+SuppressReason = Literal["no_consent", "opted_out", "no_address", "erased"]
 DeferReason = Literal["quiet_hours"]
 
 FailureOutcome = Literal["not_sent", "unknown", "withdrawn", "refused"]
@@ -150,3 +150,9 @@ class DeadLetterRequeued(Event, name="DeadLetterRequeued", version=1):
 
     note: str
     expires_at: datetime
+
+
+class NotificationErased(Event, name="NotificationErased", version=1):
+    """The customer is erased: address and text of the message are gone."""
+
+    customer_id: UUID

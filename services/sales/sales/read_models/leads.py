@@ -7,8 +7,16 @@ import msgspec
 from msgspec.structs import replace
 
 from forecourt.events import Meta
+from forecourt.privacy.fields import ERASED
 from forecourt.projections.projection import Index, Projection
-from sales.lead import LeadCaptured, LeadConverted, LeadDisqualified, LeadQualified, LeadQuarantined
+from sales.lead import (
+    LeadCaptured,
+    LeadConverted,
+    LeadDisqualified,
+    LeadQualified,
+    LeadQuarantined,
+    LeadShredded,
+)
 
 
 class LeadRow(msgspec.Struct, frozen=True):
@@ -80,6 +88,11 @@ def _disqualified(row: LeadRow | None, e: LeadDisqualified, m: Meta) -> LeadRow 
 @leads.on()
 def _converted(row: LeadRow | None, e: LeadConverted, m: Meta) -> LeadRow | None:
     return row and replace(row, state="converted", opportunity_id=e.opportunity_id)
+
+
+@leads.on()
+def _shredded(row: LeadRow | None, e: LeadShredded, m: Meta) -> LeadRow | None:
+    return row and replace(row, name=ERASED, phone=None, phone_typed=None, email=None, comments="")
 
 
 class QuarantinedRow(msgspec.Struct, frozen=True):

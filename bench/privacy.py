@@ -1,0 +1,98 @@
+"""Reading typed events whose personal fields are encrypted, against the same events plain.
+
+``read_secure_vs_plain`` reads the lives of customers: a registration, and nine events with nothing personal in them.
+``read_all_secure_vs_plain`` is the worst there is: registrations only, each of another person. The keys are not in the
+cache when a run begins.
+"""
+
+import time
+from datetime import UTC, datetime
+from functools import partial
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from bench.harness import Bench
+from bench.store import PAGE, event
+from customer.customer import CategoryChanged, CustomerRegistered
+from customer.service import service
+from forecourt.codec import Codec
+from forecourt.events import Event
+from forecourt.eventstore.port import NewEvent
+from forecourt.eventstore.postgres import PostgresEventStore
+from forecourt.privacy.cipher import new_key
+from forecourt.privacy.keys_postgres import PostgresKeys
+from forecourt.privacy.master import LocalMaster
+
+LIFE = 10
+"""Events of one customer in the mixed case."""
+
+MASTER = new_key()
+
+
+def life(number: int, length: int) -> list[Event]:
+    """A customer's events."""
+    registered = CustomerRegistered.model_validate_json(event(number).data)
+    return [registered, *(CategoryChanged(previous="prospect", category="buyer") for _ in range(length - 1))]
+
+
+def record(fact: Event, data: str) -> NewEvent:
+    """An event as it is appended."""
+    return NewEvent(
+        id=uuid4(),
+        type=f"customer.{fact.event_name}",
+        version=1,
+        time=datetime.now(UTC),
+        data=data,
+        correlation_id=uuid4(),
+        dealer_id="D001",
+        brand="hongtong",
+        actor_id="bench",
+    )
+
+
+async def fill(bench: Bench, total: int, length: int, *, secure: bool) -> str:
+    """A database with events, encrypted or plain; its URL."""
+    url = await bench.fresh_database()
+    store = await PostgresEventStore.open(url)
+    await store.migrate()
+    async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
+        keys = await PostgresKeys.open(pool, LocalMaster([MASTER]))
+        codec = Codec(service.registry, keys if secure else None)
+        persons: list[UUID] = [uuid4() for _ in range(total // length)]
+        if secure:
+            await keys.obtain([str(person) for person in persons])
+        for number, person in enumerate(persons):
+            stream, facts = f"customer-{person}", life(number, length)
+            data = await codec.encode(stream, facts)
+            await store.append(stream, [record(f, d) for f, d in zip(facts, data, strict=True)], expected=0)
+        await keys.close()
+    await store.close()
+    return url
+
+
+async def read(url: str) -> float:
+    """Typed events per second of reading everything, with no key cached."""
+    store = await PostgresEventStore.open(url)
+    async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
+        keys = await PostgresKeys.open(pool, LocalMaster([MASTER]))
+        rate = await _read(store, Codec(service.registry, keys))
+        await keys.close()
+    await store.close()
+    return rate
+
+
+async def _read(store: PostgresEventStore, codec: Codec) -> float:
+    start, count = time.perf_counter(), 0
+    async for batch in store.read_all(page=PAGE):
+        count += len(await codec.decode(batch.events))
+    return count / (time.perf_counter() - start)
+
+
+async def run(bench: Bench) -> None:
+    """``read_secure_vs_plain`` and ``read_all_secure_vs_plain``."""
+    for name, length in (("read_secure_vs_plain", LIFE), ("read_all_secure_vs_plain", 1)):
+        total = bench.count(20_000)
+        secure = await fill(bench, total, length, secure=True)
+        plain = await fill(bench, total, length, secure=False)
+        await bench.ratio(name, partial(read, secure), partial(read, plain))

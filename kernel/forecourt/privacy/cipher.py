@@ -1,0 +1,60 @@
+"""One person's key at work: AES-256-GCM, and the text form of what it encrypts.
+
+The text form is ``enc:v1:`` and the Base64 of nonce (12 bytes), ciphertext and tag (16 bytes). What a text is
+bound to (whose it is, and which field of what) is authenticated: moved elsewhere, it does not decrypt.
+"""
+
+import os
+from binascii import Error as NotBase64
+from binascii import a2b_base64, b2a_base64
+from typing import TypeGuard
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+PREFIX = "enc:v1:"
+KEY_BYTES = 32
+NONCE_BYTES = 12
+
+_SKIP = len(PREFIX)
+
+
+class TamperedCiphertext(Exception):
+    """An encrypted text is damaged, or was put where it does not belong."""
+
+
+def new_key() -> bytes:
+    """A fresh random key."""
+    return os.urandom(KEY_BYTES)
+
+
+def is_sealed(value: object) -> TypeGuard[str]:
+    """Whether a value from stored data is in the encrypted text form."""
+    return isinstance(value, str) and value.startswith(PREFIX)
+
+
+class PersonKey:
+    """A person's key. It does not tell what it is: neither ``repr`` nor pickling gives it away."""
+
+    __slots__ = ("_decrypt", "_encrypt")
+
+    def __init__(self, key: bytes) -> None:
+        cipher = AESGCM(key)
+        self._encrypt, self._decrypt = cipher.encrypt, cipher.decrypt
+
+    def seal(self, plain: bytes, bound_to: bytes) -> str:
+        """``plain`` encrypted, in the text form."""
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = nonce + self._encrypt(nonce, plain, bound_to)
+        return PREFIX + b2a_base64(sealed, newline=False).decode()
+
+    def unseal(self, text: str, bound_to: bytes) -> bytes:
+        """What was sealed. Raises `TamperedCiphertext`."""
+        try:
+            sealed = a2b_base64(text[_SKIP:])
+            return self._decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
+        except (InvalidTag, NotBase64, ValueError) as error:
+            raise TamperedCiphertext(f"encrypted text does not decrypt ({type(error).__name__})") from None
+
+    def __reduce__(self) -> str:
+        raise TypeError("a person's key is not pickled")

@@ -1,0 +1,365 @@
+"""The keys of persons in PostgreSQL, in a schema of their own: ``keys``.
+
+Each key is stored wrapped with the master key, whose id stands beside it. Unwrapped keys are cached in the
+process, the least recently used dropped first. A destroyed key is announced to all processes on the same
+transaction that destroys it; while nobody listens for that (the connection is lost), nothing is cached.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from forecourt import logs
+from forecourt.config import ConfigError, Settings
+from forecourt.privacy.cipher import PersonKey, new_key
+from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
+from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
+
+log = logs.get(__name__)
+
+CHANNEL = "forecourt_key_destroyed"
+RECONNECT_SECONDS = 1.0
+ROTATED_AT_ONCE = 1_000
+
+_DDL = """
+CREATE SCHEMA IF NOT EXISTS keys;
+CREATE TABLE IF NOT EXISTS keys.master_key (
+    master_id text PRIMARY KEY,
+    first_used timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS keys.person_key (
+    person_id uuid PRIMARY KEY,
+    key_id uuid NOT NULL,
+    master_id text REFERENCES keys.master_key,
+    wrapped bytea,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    destroyed_at timestamptz,
+    fingerprint text NOT NULL DEFAULT '',
+    CHECK ((wrapped IS NULL) = (destroyed_at IS NOT NULL)),
+    CHECK ((wrapped IS NULL) = (master_id IS NULL))
+);
+CREATE INDEX IF NOT EXISTS person_key_master ON keys.person_key (master_id) WHERE master_id IS NOT NULL;
+"""
+
+
+_LOOKUP = """
+SELECT person_id::text AS person, key_id, master_id, wrapped, destroyed_at, fingerprint
+FROM keys.person_key WHERE person_id = ANY($1::text[]::uuid[])
+"""
+
+
+class UnknownMasterKey(Exception):
+    """Keys of persons are wrapped with a master key that this process was not given; the message has its id."""
+
+
+class PostgresKeys:
+    """A `forecourt.privacy.keys.KeyStore` on PostgreSQL. Make one with `open`, close it when done."""
+
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", master: MasterKey, *, cache_size: int = 50_000
+    ) -> None:
+        self._pool = pool
+        self._master = master
+        self._cache: OrderedDict[Person, Entry] = OrderedDict()
+        self._cache_size = cache_size
+        self._listening = False
+        self._news = 0
+        self._listener: asyncio.Task[None] | None = None
+        self._forgetters: list[OnDestroyed] = []
+        self._turn = asyncio.Lock()
+        self._wanted: set[Person] = set()
+        self._round: asyncio.Task[dict[Person, Entry]] | None = None
+        self.queries = 0
+        """Lookups in the database so far."""
+
+    @classmethod
+    async def open(
+        cls, pool: "asyncpg.Pool[asyncpg.Record]", master: MasterKey, *, cache_size: int = 50_000
+    ) -> Self:
+        """Keys on a pool, with a listener on one of its connections.
+
+        Raises `UnknownMasterKey`, `forecourt.privacy.master.MasterKeyUnavailable`, and what asyncpg raises.
+        """
+        keys = cls(pool, master, cache_size=cache_size)
+        try:
+            await migrate(pool)
+            await keys._check_master()
+        except BaseException:
+            await master.close()
+            raise
+        listening = asyncio.Event()
+        keys._listener = asyncio.create_task(keys._listen_for_ever(listening))
+        await listening.wait()
+        return keys
+
+    async def _check_master(self) -> None:
+        """Raise `UnknownMasterKey` where there are keys that the master keys given cannot unwrap."""
+        for row in await self._pool.fetch("SELECT master_id FROM keys.master_key ORDER BY first_used"):
+            if not self._master.knows(row["master_id"]):
+                raise UnknownMasterKey(
+                    f"keys of persons are wrapped with master key {row['master_id']}, which is not given"
+                )
+        await self._note_master(await self._master.current_id())
+
+    async def close(self) -> None:
+        """Stop listening and forget all keys."""
+        if self._listener is not None:
+            self._listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listener
+        self._cache.clear()
+        await self._master.close()
+
+    # --- lookups
+
+    async def get(self, persons: Collection[Person]) -> dict[Person, Entry]:
+        """What there is for each of ``persons``; one query for those that are not cached."""
+        found, missing = self._cached(persons)
+        if missing:
+            found.update(await self._fetch(missing))
+        return found
+
+    async def obtain(self, persons: Collection[Person]) -> dict[Person, Entry]:
+        """The same, with a new key for each person who has none; callers at the same time share a statement."""
+        found, missing = self._cached(persons)
+        if missing:
+            for person in missing:
+                check_canonical(person)
+            self._wanted.update(missing)
+            if self._round is None:
+                self._round = asyncio.create_task(self._create_wanted())
+            made = await asyncio.shield(self._round)
+            found.update((person, made[person]) for person in missing)
+        return found
+
+    def _cached(self, persons: Collection[Person]) -> tuple[dict[Person, Entry], list[Person]]:
+        if not self._listening:
+            return {}, list(persons)
+        found, missing = {}, []
+        cache = self._cache
+        for person in persons:
+            entry = cache.get(person)
+            if entry is None:
+                missing.append(person)
+            else:
+                cache.move_to_end(person)
+                found[person] = entry
+        return found, missing
+
+    def _keep(self, entries: dict[Person, Entry], news: int) -> None:
+        # What was read before a key was destroyed must not come back after it.
+        if not self._listening or news != self._news:
+            return
+        self._cache.update(entries)
+        while len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+
+    async def _fetch(self, persons: Collection[Person]) -> dict[Person, Entry]:
+        news, known = self._news, [person for person in persons if is_canonical(person)]
+        self.queries += 1
+        rows = await self._pool.fetch(_LOOKUP, known)
+        entries: dict[Person, Entry] = {
+            row["person"]: _destroyed(row) for row in rows if row["wrapped"] is None
+        }
+        living = [row for row in rows if row["wrapped"] is not None]
+        keys = await self._master.unwrap([_wrapped(row) for row in living])
+        lost = 0
+        for row, key in zip(living, keys, strict=True):
+            if key is None:
+                lost += 1
+            else:
+                entries[row["person"]] = PersonKey(key)
+        if lost:
+            log.error("keys of persons cannot be unwrapped", count=lost)
+        self._keep(entries, news)
+        return entries
+
+    # --- new keys
+
+    async def _create_wanted(self) -> dict[Person, Entry]:
+        """One round for all who wait; the next round gathers while this one runs."""
+        async with self._turn:
+            wanted, self._wanted, self._round = list(self._wanted), set(), None
+            return await self._create(wanted)
+
+    async def _create(self, persons: Sequence[Person]) -> dict[Person, Entry]:
+        news = self._news
+        keys = {person: new_key() for person in persons}
+        wrapped = await self._master.wrap([(person.encode(), key) for person, key in keys.items()])
+        # The master key is noted in the same statement: a rotation may just have taken it off the list.
+        rows = await self._pool.fetch(
+            "WITH noted AS (INSERT INTO keys.master_key (master_id) SELECT DISTINCT unnest($3::text[])"
+            " ON CONFLICT DO NOTHING)"
+            " INSERT INTO keys.person_key (person_id, key_id, master_id, wrapped)"
+            " SELECT * FROM unnest($1::text[]::uuid[], $2::uuid[], $3::text[], $4::bytea[])"
+            " ON CONFLICT (person_id) DO NOTHING RETURNING person_id::text AS person",
+            list(keys),
+            [uuid4() for _ in keys],
+            [one.master_id for one in wrapped],
+            [one.blob for one in wrapped],
+        )
+        made: dict[Person, Entry] = {row["person"]: PersonKey(keys[row["person"]]) for row in rows}
+        self._keep(made, news)
+        if len(made) < len(persons):
+            made.update(await self._fetch([person for person in persons if person not in made]))
+        return made
+
+    async def _note_master(self, master_id: str) -> None:
+        await self._pool.execute(
+            "INSERT INTO keys.master_key (master_id) VALUES ($1) ON CONFLICT DO NOTHING", master_id
+        )
+
+    # --- destruction
+
+    async def destroy(self, person: Person, at: datetime) -> Destroyed:
+        """Destroy a person's key for good, and tell all processes; where it was done before, the first answer."""
+        check_canonical(person)
+        person_id = UUID(person)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "INSERT INTO keys.person_key AS k (person_id, key_id, destroyed_at) VALUES ($1, $2, $3)"
+                " ON CONFLICT (person_id) DO UPDATE SET wrapped = NULL, master_id = NULL, destroyed_at = $3,"
+                " fingerprint = encode(sha256(k.wrapped), 'hex') WHERE k.destroyed_at IS NULL",
+                person_id,
+                uuid4(),
+                at,
+            )
+            row = await connection.fetchrow(_LOOKUP, [person])
+            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, person)
+        self._gone(person)
+        return _destroyed(row)
+
+    def on_destroyed(self, forget: OnDestroyed) -> None:
+        """Have ``forget`` called when a person's key is destroyed, in whatever process."""
+        self._forgetters.append(forget)
+
+    def _gone(self, person: Person) -> None:
+        self._news += 1
+        self._cache.pop(person, None)
+        for forget in self._forgetters:
+            forget(person)
+
+    async def _listen_for_ever(self, ready: asyncio.Event) -> None:
+        while True:
+            with contextlib.suppress(Exception):
+                # Whatever breaks it: nothing is cached meanwhile, and it is tried again.
+                await self._listen_once(ready)
+            self._listening = False
+            self._cache.clear()
+            ready.set()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen_once(self, ready: asyncio.Event) -> None:
+        async with self._pool.acquire() as connection:
+            lost = asyncio.Event()
+
+            def stop(_: object) -> None:
+                self._listening = False
+                self._cache.clear()
+                lost.set()
+
+            connection.add_termination_listener(stop)
+            await connection.add_listener(CHANNEL, self._announced)
+            self._news += 1
+            self._listening = True
+            ready.set()
+            try:
+                await lost.wait()
+            finally:
+                if not connection.is_closed():
+                    connection.remove_termination_listener(stop)
+                    await connection.remove_listener(CHANNEL, self._announced)
+
+    def _announced(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        self._gone(str(payload))
+
+    # --- the master key
+
+    async def rotate(self) -> int:
+        """Wrap every key anew that is not wrapped with the present master key; how many were.
+
+        Safe to run at any time, and again after it was stopped. Raises `UnknownMasterKey` where one cannot be
+        unwrapped: it stays as it was.
+        """
+        current, rotated, after = await self._master.current_id(), 0, UUID(int=0)
+        await self._note_master(current)
+        lost = 0
+        while rows := await self._page(current, after):
+            after = rows[-1]["person_id"]
+            done, failed = await self._rewrap(rows)
+            rotated, lost = rotated + done, lost + failed
+        if lost:
+            raise UnknownMasterKey(f"{lost} keys of persons cannot be unwrapped with the master keys given")
+        await self._pool.execute(
+            "DELETE FROM keys.master_key m WHERE master_id <> $1 AND NOT EXISTS"
+            " (SELECT FROM keys.person_key p WHERE p.master_id = m.master_id)",
+            current,
+        )
+        return rotated
+
+    async def _page(self, current: str, after: UUID) -> "list[asyncpg.Record]":
+        return await self._pool.fetch(
+            "SELECT person_id, person_id::text AS person, master_id, wrapped FROM keys.person_key"
+            " WHERE person_id > $2 AND wrapped IS NOT NULL AND master_id <> $1 ORDER BY person_id LIMIT $3",
+            current,
+            after,
+            ROTATED_AT_ONCE,
+        )
+
+    async def _rewrap(self, rows: "Sequence[asyncpg.Record]") -> tuple[int, int]:
+        keys = await self._master.unwrap([_wrapped(row) for row in rows])
+        known = [(row, key) for row, key in zip(rows, keys, strict=True) if key is not None]
+        wrapped = await self._master.wrap([(row["person"].encode(), key) for row, key in known])
+        # Compared with what was read: a key destroyed meanwhile stays destroyed.
+        await self._pool.execute(
+            "UPDATE keys.person_key k SET master_id = n.master_id, wrapped = n.wrapped FROM"
+            " unnest($1::uuid[], $2::bytea[], $3::text[], $4::bytea[]) AS n (person_id, before, master_id, wrapped)"
+            " WHERE k.person_id = n.person_id AND k.wrapped = n.before",
+            [row["person_id"] for row, _ in known],
+            [row["wrapped"] for row, _ in known],
+            [one.master_id for one in wrapped],
+            [one.blob for one in wrapped],
+        )
+        return len(known), len(rows) - len(known)
+
+    async def status(self) -> list[tuple[str, int]]:
+        """How many keys each master key wraps, and how many are destroyed (under ``destroyed``)."""
+        rows = await self._pool.fetch(
+            "SELECT coalesce(master_id, 'destroyed') AS name, count(*) AS number FROM keys.person_key"
+            " GROUP BY 1 ORDER BY 1"
+        )
+        return [(row["name"], row["number"]) for row in rows]
+
+
+def _wrapped(row: Any) -> tuple[bytes, Wrapped]:
+    return row["person"].encode(), Wrapped(row["master_id"], row["wrapped"])
+
+
+def _destroyed(row: Any) -> Destroyed:
+    return Destroyed(row["key_id"], row["destroyed_at"], row["fingerprint"])
+
+
+async def open_keys(pool: "asyncpg.Pool[asyncpg.Record]", settings: Settings) -> PostgresKeys:
+    """The keys of a process, by its settings. Raises `ConfigError`, also where Vault does not answer."""
+    master = settings.master_key()
+    try:
+        return await PostgresKeys.open(pool, master)
+    except UnknownMasterKey as error:
+        raise ConfigError(f"FORECOURT_MASTER_KEY: {error}") from None
+    except MasterKeyUnavailable as error:
+        raise ConfigError(f"FORECOURT_VAULT_ADDR: {error}") from None
+
+
+async def migrate(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Create the schema where it is missing; safe to run at any time, by several at once."""
+    if await pool.fetchval("SELECT to_regclass('keys.person_key')") is not None:
+        return
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('keys', 2))")
+        await connection.execute(_DDL)

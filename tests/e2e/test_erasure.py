@@ -1,0 +1,189 @@
+"""A customer who is erased is gone from every table, every event and every queue, and what is counted stays."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+from kombu import Connection, Exchange, Queue
+
+from forecourt.discovery import find_services
+from forecourt.messaging.cloudevents import EXCHANGE
+from forecourt.projections.rebuild import Rebuild
+from forecourt.runtime import Runtime
+from forecourt.testing.probes import poll_async
+from tests.e2e.house import House
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+NAME, TYPED, PHONE, MAIL, NOTE = (
+    "欧阳焚书",
+    "186 2222 7531",
+    "+8618622227531",
+    "ouyang.fenshu@example.com",
+    "allergic to leather, Fenshu",
+)
+VALUES = (NAME, TYPED, PHONE, "18622227531", MAIL, NOTE, "Fenshu", "fenshu")
+
+
+async def found_in(url: str) -> dict[str, list[str]]:
+    """The tables that hold one of the person's values in any column, with the values."""
+    connection = await asyncpg.connect(url)
+    try:
+        tables = await connection.fetch(
+            "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        )
+        found: dict[str, list[str]] = {}
+        for table in tables:
+            for value in VALUES:
+                # JSON may spell what is not ASCII in escapes.
+                escaped = value.encode("unicode_escape").decode()
+                count = await connection.fetchval(
+                    f"SELECT count(*) FROM {table['name']} t"
+                    " WHERE strpos(t::text, $1) > 0 OR strpos(t::text, $2) > 0",
+                    value,
+                    escaped,
+                )
+                if count:
+                    found.setdefault(table["name"], []).append(value)
+        return found
+    finally:
+        await connection.close()
+
+
+def bind_spy(uri: str) -> None:
+    """A queue that gets every message of the platform."""
+    with Connection(uri) as connection:
+        exchange = Exchange(EXCHANGE, "topic", durable=True, no_declare=True)
+        Queue("spy", exchange, "#", durable=True, channel=connection.default_channel).declare()
+
+
+def overheard(uri: str) -> list[str]:
+    """What the spy got."""
+    with Connection(uri) as connection:
+        queue, found = Queue("spy", channel=connection.default_channel), []
+        while (message := queue.get(no_ack=True)) is not None:
+            body = message.body
+            found.append(
+                f"{message.delivery_info} {message.headers} "
+                f"{body if isinstance(body, str) else bytes(body).decode()}"
+            )
+        queue.delete()
+        return found
+
+
+async def registered(house: House) -> tuple[Any, str]:
+    """A customer with a lead and a message, known to every service; who registered, and the customer's id."""
+    amy = house.client("amy")
+    answer = await amy(
+        "customer.RegisterCustomer",
+        kind="CUSTOMER_KIND_PROSPECT",
+        name=NAME,
+        source="walk-in",
+        contact_points=[
+            {"kind": "CONTACT_KIND_MOBILE", "value": TYPED},
+            {"kind": "CONTACT_KIND_EMAIL", "value": MAIL},
+        ],
+    )
+    await amy(
+        "customer.LogInteraction",
+        customer_id=answer.id,
+        channel="INTERACTION_CHANNEL_CALL",
+        direction="DIRECTION_INBOUND",
+        subject="seats",
+        note=NOTE,
+    )
+    lead = await amy(
+        "sales.CaptureLead",
+        source="LEAD_SOURCE_PHONE",
+        name=NAME,
+        phone=TYPED,
+        email=MAIL,
+        comments=NOTE,
+        model="H5",
+    )
+    await amy("sales.QualifyLead", lead_id=lead.id, customer_id=answer.id)
+    await amy(
+        "sales.PlaceOrder",
+        customer_id=answer.id,
+        model="H5",
+        lines=[
+            {
+                "kind": "LINE_KIND_VEHICLE",
+                "description": "H5",
+                "quantity": 1,
+                "unit_price": {"amount": "100000.00", "currency": "CNY"},
+            }
+        ],
+    )
+    await house.settled()
+    return amy, answer.id
+
+
+async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:
+    await asyncio.to_thread(bind_spy, house.amqp_uri)
+    amy, customer_id = await registered(house)
+    before = await found_in(house.database_url)
+    holders = {name.partition(".")[0] for name in before}
+    assert holders == {"customer", "sales", "notify"}, before
+    assert not any(name.startswith("events.") for name in before), before
+
+    await amy("customer.RequestErasure", customer_id=customer_id, reason="ERASURE_REASON_CUSTOMER_REQUEST")
+    own = await amy.refused("customer.ApproveErasure", customer_id=customer_id)
+    assert own.slug == "own-erasure-request"
+    await house.client("bob")("customer.ApproveErasure", customer_id=customer_id)
+    await house.settled()
+
+    async def gone() -> bool:
+        return not await found_in(house.database_url)
+
+    await poll_async(gone, 30, what="nothing of the person in any table")
+
+    messages = await asyncio.to_thread(overheard, house.amqp_uri)
+    assert sum("customer.CustomerRegistered" in message for message in messages) == 1
+    for value in VALUES:
+        escaped = value.encode("unicode_escape").decode()
+        assert not [message for message in messages if value in message or escaped in message]
+
+    row = await amy.ask("customer.GetCustomer", customer_id=customer_id)
+    assert (row.name, row.mobile, row.email) == ("[erased]", "", "")
+    leads = await amy.ask("sales.ListLeads")
+    assert NAME not in str(leads)
+    refused = await amy.refused(
+        "customer.AddContactPoint", customer_id=customer_id, kind="CONTACT_KIND_MOBILE", value=TYPED
+    )
+    assert refused.slug == "customer-erased"
+
+
+async def test_the_proof_can_be_checked_against_the_key_store(house: House) -> None:
+    connection = await asyncpg.connect(house.database_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT e.data::json->>'fingerprint' AS told, k.fingerprint, k.wrapped,"
+            " e.data::json->>'proof' AS proof FROM events.event e JOIN keys.person_key k"
+            " ON e.stream = 'customer-' || k.person_id WHERE e.type = 'customer.PersonalDataShredded'"
+        )
+    finally:
+        await connection.close()
+    assert len(rows) == 1
+    assert rows[0]["told"] == rows[0]["fingerprint"]
+    assert rows[0]["wrapped"] is None
+    assert len(rows[0]["proof"]) == 64
+
+
+async def test_what_is_built_anew_after_the_erasure_is_what_was_there(house: House) -> None:
+    services = find_services(["customer", "sales", "notify"])
+    runtime = await Runtime.open(services, house.platform.settings)
+    try:
+        for part in runtime.services:
+            for projection in part.service.projections:
+                work = Rebuild(part.service.name, projection, runtime.store, part.codec, runtime.pool)
+                await work.build()
+                difference = await work.diff()
+                assert difference is not None, projection.name
+                assert difference.equal, (projection.name, difference)
+    finally:
+        await runtime.close()
+    found = await found_in(house.database_url)
+    assert not found

@@ -1,0 +1,319 @@
+"""Persons' keys in PostgreSQL: shared by processes, wrapped, rotated, destroyed; and a master key in Vault."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from aiohttp import web
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from forecourt.codec import Codec
+from forecourt.config import ConfigError, Settings, load_from
+from forecourt.events import Event, Personal
+from forecourt.privacy.cipher import PersonKey
+from forecourt.privacy.keys import Destroyed
+from forecourt.privacy.keys_postgres import PostgresKeys, UnknownMasterKey, open_keys
+from forecourt.privacy.master import LocalMaster, MasterKeyUnavailable, VaultTransit
+from forecourt.registry import build_registry
+from forecourt.snapshots import PostgresSnapshots, Snapshot
+from forecourt.testing.probes import poll_async
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OLD, NEW = b"o" * 32, b"n" * 32
+
+Pool = Any
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
+        yield pool
+
+
+@asynccontextmanager
+async def opened(pool: Pool, *masters: bytes, cache_size: int = 1000) -> AsyncIterator[PostgresKeys]:
+    keys = await PostgresKeys.open(pool, LocalMaster(masters or [OLD]), cache_size=cache_size)
+    try:
+        yield keys
+    finally:
+        await keys.close()
+
+
+def persons(count: int) -> list[str]:
+    return [str(uuid4()) for _ in range(count)]
+
+
+async def test_ten_thousand_keys_are_made_and_found_in_a_query_each(pool: Pool) -> None:
+    everybody = persons(10_000)
+    async with opened(pool, cache_size=20_000) as keys:
+        await keys.obtain(everybody)
+        assert keys.queries == 0
+    async with opened(pool, cache_size=20_000) as keys:
+        assert len(await keys.get(everybody)) == 10_000
+        assert len(await keys.get(everybody)) == 10_000
+        assert keys.queries == 1
+
+
+async def test_the_cache_keeps_to_its_size(pool: Pool) -> None:
+    everybody = persons(50)
+    async with opened(pool, cache_size=10) as keys:
+        for person in everybody:
+            await keys.obtain([person])
+        await keys.get(everybody[-10:])
+        assert keys.queries == 0
+        await keys.get(everybody[:10])
+        assert keys.queries == 1
+
+
+async def test_processes_that_make_a_key_at_once_agree_on_one(pool: Pool) -> None:
+    everybody = persons(200)
+    async with opened(pool) as one, opened(pool) as two:
+        asked = [store.obtain([person]) for person in everybody for store in (one, two, one)]
+        answers = await asyncio.gather(*asked)
+        for first, second, _ in zip(answers[::3], answers[1::3], answers[2::3], strict=True):
+            ((person, here),) = first.items()
+            there = second[person]
+            assert isinstance(here, PersonKey)
+            assert isinstance(there, PersonKey)
+            assert there.unseal(here.seal(b"x", b""), b"") == b"x"
+
+
+async def test_no_key_is_stored_unwrapped(pool: Pool) -> None:
+    async with opened(pool) as keys:
+        (wang,) = persons(1)
+        key = (await keys.obtain([wang]))[wang]
+        assert isinstance(key, PersonKey)
+        blob = await pool.fetchval("SELECT wrapped FROM keys.person_key")
+        sealed = base64.b64decode(key.seal(b"x", b"").removeprefix("enc:v1:"))
+        raw = AESGCM(OLD).decrypt(blob[:12], blob[12:], wang.encode())
+        assert AESGCM(raw).decrypt(sealed[:12], sealed[12:], b"") == b"x"
+        assert raw not in blob
+
+
+async def test_a_destroyed_key_is_gone_from_other_processes_and_from_the_table(pool: Pool) -> None:
+    (wang,) = persons(1)
+    async with opened(pool) as one, opened(pool) as two:
+        await one.obtain([wang])
+        await two.get([wang])
+        told: list[str] = []
+        two.on_destroyed(told.append)
+        fingerprint = await pool.fetchval("SELECT encode(sha256(wrapped), 'hex') FROM keys.person_key")
+        destroyed = await one.destroy(wang, NOW)
+        assert destroyed.fingerprint == fingerprint
+        await poll_async(lambda: told == [wang])
+        assert await two.get([wang]) == {wang: destroyed}
+    row = await pool.fetchrow("SELECT wrapped, master_id, destroyed_at FROM keys.person_key")
+    assert tuple(row) == (None, None, NOW)
+
+
+async def test_while_nobody_listens_nothing_comes_from_the_cache(pool: Pool) -> None:
+    (wang,) = persons(1)
+    async with opened(pool) as keys:
+        await keys.obtain([wang])
+        await pool.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN%forecourt_key_destroyed%'"
+        )
+        # What another process announces meanwhile is not heard here.
+        await poll_async(lambda: not keys._cache)
+        before = keys.queries
+        await keys.get([wang])
+        assert keys.queries == before + 1
+        await pool.execute(
+            "UPDATE keys.person_key SET wrapped = NULL, master_id = NULL, destroyed_at = now()"
+        )
+
+        async def again() -> bool:
+            return isinstance((await keys.get([wang]))[wang], Destroyed)
+
+        assert await again()
+
+
+async def test_a_key_of_an_unknown_master_is_lost_and_the_process_does_not_start(
+    pool: Pool, database_url: str
+) -> None:
+    (wang,) = persons(1)
+    async with opened(pool, OLD) as keys:
+        await keys.obtain([wang])
+    with pytest.raises(UnknownMasterKey):
+        async with opened(pool, NEW):
+            raise AssertionError("must not open")
+    settings = load_from(Settings, {"FORECOURT_MASTER_KEY": base64.b64encode(NEW).decode()})
+    with pytest.raises(ConfigError, match="FORECOURT_MASTER_KEY: keys of persons are wrapped with"):
+        await open_keys(pool, settings)
+
+
+async def test_a_damaged_key_is_lost_and_the_others_are_not(pool: Pool) -> None:
+    wang, li = persons(2)
+    async with opened(pool, cache_size=0) as keys:
+        await keys.obtain([wang, li])
+        await pool.execute("UPDATE keys.person_key SET wrapped = '\\x00' WHERE person_id = $1", UUID(wang))
+        assert list(await keys.get([wang, li])) == [li]
+
+
+async def test_the_master_key_is_rotated_and_the_old_one_may_go(pool: Pool) -> None:
+    everybody = persons(2_500)
+    async with opened(pool, OLD) as keys:
+        sealed = {
+            p: k.seal(b"x", b"")
+            for p, k in (await keys.obtain(everybody)).items()
+            if isinstance(k, PersonKey)
+        }
+        await keys.destroy(everybody[0], NOW)
+    async with opened(pool, NEW, OLD) as keys:
+        assert await keys.rotate() == 2_499
+        assert await keys.rotate() == 0
+        assert [number for _, number in await keys.status()] == [1, 2_499]
+    async with opened(pool, NEW) as keys:
+        found = await keys.get(everybody)
+        assert isinstance(found.pop(everybody[0]), Destroyed)
+        assert len(found) == 2_499
+        for person, key in found.items():
+            assert isinstance(key, PersonKey)
+            assert key.unseal(sealed[person], b"") == b"x"
+
+
+async def test_a_process_that_still_wraps_with_the_old_key_after_a_rotation_is_noticed(pool: Pool) -> None:
+    async with opened(pool, OLD, NEW) as late:
+        await late.obtain(persons(1))
+        async with opened(pool, NEW, OLD) as keys:
+            await keys.rotate()
+        await late.obtain(persons(1))
+    with pytest.raises(UnknownMasterKey):
+        async with opened(pool, NEW):
+            raise AssertionError("must not open")
+
+
+# --- snapshots
+
+
+class Joined(Event, name="Joined", version=1):
+    name: Personal[str]
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str = ""
+
+
+async def test_snapshots_are_stored_sealed_and_are_none_after_the_erasure(pool: Pool) -> None:
+    (wang,) = persons(1)
+    stream = f"member-{wang}"
+    async with opened(pool) as keys:
+        codec = Codec(build_registry("club", [("member", [Joined])]), keys)
+        snapshots = PostgresSnapshots(pool, "club", codec)
+        await snapshots.migrate()
+        snapshot = Snapshot(Member("Wang"), 200, 7, "D001", "b", {})
+        await snapshots.save(stream, snapshot, Member)
+        assert "Wang" not in await pool.fetchval("SELECT state::text FROM club.snapshot")
+        assert await snapshots.load(stream, Member) == snapshot
+        await keys.destroy(wang, NOW)
+        assert await snapshots.load(stream, Member) is None
+
+
+# --- Vault
+
+
+class VaultStandIn:
+    """Answers as Vault's Transit engine does, over HTTP, with real encryption."""
+
+    def __init__(self) -> None:
+        self.keys = [b"1" * 32]
+        self.token = "s.token"
+        self.requests = 0
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/v1/transit/keys/forecourt", self._guarded(self._latest))
+        app.router.add_post("/v1/transit/encrypt/forecourt", self._guarded(self._encrypt))
+        app.router.add_post("/v1/transit/decrypt/forecourt", self._guarded(self._decrypt))
+        return app
+
+    def _guarded(self, answer: Callable[[Any], web.Response]) -> Any:
+        async def handle(request: web.Request) -> web.Response:
+            self.requests += 1
+            if request.headers.get("X-Vault-Token") != self.token:
+                return web.json_response({"errors": ["permission denied"]}, status=403)
+            return answer(await request.json() if request.can_read_body else None)
+
+        return handle
+
+    def _latest(self, _: Any) -> web.Response:
+        return web.json_response({"data": {"latest_version": len(self.keys)}})
+
+    def _encrypt(self, body: Any) -> web.Response:
+        results = []
+        for item in body["batch_input"]:
+            plain, owner = base64.b64decode(item["plaintext"]), base64.b64decode(item["associated_data"])
+            nonce = uuid4().bytes[:12]
+            blob = base64.b64encode(nonce + AESGCM(self.keys[-1]).encrypt(nonce, plain, owner)).decode()
+            results.append({"ciphertext": f"vault:v{len(self.keys)}:{blob}"})
+        return web.json_response({"data": {"batch_results": results}})
+
+    def _decrypt(self, body: Any) -> web.Response:
+        results, status = [], 200
+        for item in body["batch_input"]:
+            try:
+                _, version, blob = item["ciphertext"].split(":")
+                raw = base64.b64decode(blob)
+                owner = base64.b64decode(item["associated_data"])
+                plain = AESGCM(self.keys[int(version[1:]) - 1]).decrypt(raw[:12], raw[12:], owner)
+                results.append({"plaintext": base64.b64encode(plain).decode()})
+            except (ValueError, InvalidTag):
+                results.append({"error": "invalid ciphertext"})
+                status = 400
+        return web.json_response({"data": {"batch_results": results}}, status=status)
+
+
+@pytest.fixture
+async def vault() -> AsyncIterator[tuple[VaultStandIn, str]]:
+    stand_in = VaultStandIn()
+    runner = web.AppRunner(stand_in.app())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield stand_in, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_vault_wraps_in_batches_and_rotates(pool: Pool, vault: tuple[VaultStandIn, str]) -> None:
+    stand_in, address = vault
+    everybody = persons(300)
+    keys = await PostgresKeys.open(pool, VaultTransit(address, "s.token", "forecourt"))
+    sealed = {
+        p: k.seal(b"x", b"") for p, k in (await keys.obtain(everybody)).items() if isinstance(k, PersonKey)
+    }
+    assert stand_in.requests == 2
+    stand_in.keys.append(b"2" * 32)
+    assert await keys.rotate() == 300
+    await pool.execute(
+        "UPDATE keys.person_key SET wrapped = 'nonsense' WHERE person_id = $1", UUID(everybody[0])
+    )
+    await keys.close()
+    keys = await PostgresKeys.open(pool, VaultTransit(address, "s.token", "forecourt"))
+    found = await keys.get(everybody)
+    assert set(found) == set(everybody[1:])
+    for person, key in found.items():
+        assert isinstance(key, PersonKey)
+        assert key.unseal(sealed[person], b"") == b"x"
+    assert [name for name, _ in await keys.status()] == ["vault:forecourt:v2"]
+    await keys.close()
+
+
+async def test_a_vault_that_refuses_or_is_away_is_named(
+    pool: Pool, vault: tuple[VaultStandIn, str], tmp_path: Path
+) -> None:
+    _, address = vault
+    with pytest.raises(MasterKeyUnavailable, match="403"):
+        await PostgresKeys.open(pool, VaultTransit(address, "wrong", "forecourt"))
+    away = {"FORECOURT_VAULT_ADDR": "http://127.0.0.1:1", "FORECOURT_VAULT_TOKEN": "t"}
+    with pytest.raises(ConfigError, match="FORECOURT_VAULT_ADDR: vault: does not answer"):
+        await open_keys(pool, load_from(Settings, away))
