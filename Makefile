@@ -11,7 +11,7 @@ CODE := kernel services tests demo bench tools
 PACKAGES := kernel/forecourt $(wildcard services/common/trade services/customer/customer services/sales/sales \
 	services/service-desk/service_desk services/notify/notify)
 
-.PHONY: help setup proto lint format test unit test-eventstoredb demo run bench lock clean
+.PHONY: help setup proto reference lint format test unit test-eventstoredb demo run bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ proto/gen/.stamp: $(PROTO) requirements.lock tools/proto_generate.sh | .venv/sta
 
 proto: setup ## Generate the gRPC stubs; check style and compatibility of proto/
 	@tools/proto_check.sh
+
+reference: setup ## Write what is made from code and rules: configuration, metrics, runbook list, dashboards
+	@$(BIN)/python -m tools.reference
 
 lint: setup ## Check style, types, layers, and the contract
 	$(BIN)/ruff check $(wildcard $(CODE))

@@ -65,10 +65,17 @@ S = TypeVar("S", bound="ServiceSettings")
 
 
 class ServiceSettings(BaseSettings):
-    """Base class of settings: a field is the variable of the same name in capitals; empty is not set."""
+    """Base class of settings: a field is the variable of the same name in capitals; empty is not set.
+
+    The text below a field is what the configuration reference says about its variable.
+    """
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", case_sensitive=False, env_ignore_empty=True
+        frozen=True,
+        extra="ignore",
+        case_sensitive=False,
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
     )
 
 
@@ -76,30 +83,72 @@ class Settings(ServiceSettings):
     """What every process needs to know. Times in seconds."""
 
     database_url: DatabaseUrl | None = None
+    """PostgreSQL, ``postgresql://user:password@host:port/database``: read models, leases, checkpoints, and the
+    event store unless it is elsewhere. Every role needs it."""
+
     event_store_url: StoreUrl | None = None
+    """Where events are kept, if not in ``DATABASE_URL``: ``postgresql://…``, or ``esdb://…`` for EventStoreDB."""
+
     amqp_uri: BrokerUrl | None = None
+    """RabbitMQ, ``amqp://user:password@host:port/vhost``; ``relay`` and ``work`` need it."""
+
     grpc_listen: Address = "127.0.0.1:50051"
+    """Address of the gRPC API (``serve``)."""
+
     http_listen: Address = "127.0.0.1:9100"
+    """Address of metrics, health and providers' callbacks; each process needs its own."""
+
     forecourt_env: Literal["development", "production"] = "development"
+    """``production`` refuses every default that is not safe there."""
+
     forecourt_clock: Literal["system", "virtual"] = "system"
+    """``virtual``: the shared virtual clock, never in production."""
+
     forecourt_token_key: SecretStr | None = None
+    """Signs tokens, 32 bytes or more; the same for all processes. Made in ``FORECOURT_DATA`` in development,
+    required in production."""
+
     forecourt_master_key: SecretStr | None = None
+    """Wraps the keys of persons: 32 bytes in Base64, several separated by commas, the first wraps. Made in
+    ``FORECOURT_DATA`` in development; one of this, the file or Vault is required in production."""
+
     forecourt_master_key_file: Path | None = None
+    """A file with the same as ``FORECOURT_MASTER_KEY``."""
+
     forecourt_vault_addr: Annotated[str, _url("http", "https")] | None = None
+    """Vault, whose Transit engine wraps the keys of persons instead; ``https`` in production."""
+
     forecourt_vault_token: SecretStr | None = None
+    """The token for Vault."""
+
     forecourt_vault_key: str = Field(default="forecourt", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
+    """The name of the Transit key, of type ``aes256-gcm96``."""
+
     forecourt_retry_delays: Annotated[tuple[PositiveFloat, ...], NoDecode, BeforeValidator(_listed)] = (
         1,
         10,
         60,
         600,
     )
+    """Seconds before each further attempt of an event handler, separated by commas."""
+
     forecourt_data: Path = Path("var")
+    """Folder of the development key and of private servers."""
+
     forecourt_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe lines that are logged."""
+
     forecourt_pool_size: int = Field(default=10, ge=1, le=200)
+    """Database connections of a process; each projector and relay adds six."""
+
     forecourt_drain_seconds: float = Field(default=10.0, ge=0, le=600)
+    """How long a process finishes what it has in hand after SIGTERM."""
+
     forecourt_max_message_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
+    """Largest gRPC message, in bytes."""
+
     forecourt_max_concurrent_rpcs: int = Field(default=2_000, ge=1)
+    """Calls at once; more are refused as RESOURCE_EXHAUSTED."""
 
     @field_validator("forecourt_token_key")
     @classmethod

@@ -28,6 +28,11 @@ APPEND_BATCH = Histogram("forecourt_append_batch_events", "Events written in one
 # --- messaging
 
 RELAYED = Counter("forecourt_relay_confirmed_events", "Events that the broker has confirmed", ["service"])
+RELAYED_BY_NAME = Counter(
+    "forecourt_relay_published_events",
+    "Events handed to the broker by name, some twice after a failure",
+    ["service", "event"],
+)
 RELAY_RETURNED = Counter("forecourt_relay_returned_events", "Events that no queue wanted", ["service"])
 RELAY_ERRORS = Counter("forecourt_relay_errors", "Failures of the relay, which it retries", ["service"])
 RELAY_LAG_EVENTS = Gauge(

@@ -275,6 +275,9 @@ async def test_sigkill_in_the_middle_of_a_load_loses_nothing_and_keeps_the_order
             process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(process.wait)
             process = shop.process()
+        # The last of them has to do something itself: a process that only begins ends by the signal, not in order.
+        await eventually(shop.at_head)
+        await shop.append(100)
         await eventually(shop.at_head)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == 0

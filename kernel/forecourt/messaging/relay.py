@@ -9,7 +9,7 @@ normal (nobody listens to that event yet): it is counted, and the relay goes on.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime
@@ -25,7 +25,7 @@ from forecourt.eventstore.postgres import LOST
 from forecourt.lease import Lease
 from forecourt.messaging.cloudevents import routing_key, to_cloudevent
 from forecourt.messaging.publisher import ConfirmedPublisher, Outgoing
-from forecourt.metrics import RELAY_ERRORS, RELAY_LAG_EVENTS, RELAY_LAG_SECONDS
+from forecourt.metrics import RELAY_ERRORS, RELAY_LAG_EVENTS, RELAY_LAG_SECONDS, RELAYED_BY_NAME
 
 log = logs.get(__name__)
 
@@ -83,7 +83,7 @@ class Relay:
     """Publishes the events of ``categories`` (None: of all) to the broker.
 
     ``name`` names checkpoint and lease: two relays of one name never publish at the same time, the second one
-    waits until the first is gone.
+    waits until the first is gone. ``types`` are the stored types of events that are expected, for the metrics.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Relay:
         amqp_uri: str,
         categories: Collection[str] | None = None,
         clock: Clock | None = None,
+        types: Collection[str] = (),
     ) -> None:
         self._name = name
         self._store = store
@@ -103,6 +104,9 @@ class Relay:
         self._categories = categories
         self._clock = clock or SystemClock()
         self._lease = Lease(pool, f"relay:{name}")
+        # From the start, so that Prometheus sees the first event of each name as an increase.
+        for stored_type in types:
+            RELAYED_BY_NAME.labels(name, _short(stored_type))
         self._pending: deque[_Pending] = deque()
         self._pending_events = 0
         self._room = asyncio.Event()
@@ -187,6 +191,8 @@ class Relay:
             ],
             batch.position,
         )
+        for stored_type, count in Counter(e.type for e in events).items():
+            RELAYED_BY_NAME.labels(self._name, _short(stored_type)).inc(count)
 
     def _in_loop(self, function: Callable[[int], None]) -> Callable[[int], None]:
         """A function for the publisher's thread that calls ``function`` in this loop."""
@@ -259,6 +265,11 @@ class Relay:
                     self._moved.clear()
                     await self._moved.wait()
         await self._save()
+
+
+def _short(stored_type: str) -> str:
+    """The event's name without the service's."""
+    return stored_type.rpartition(".")[2]
 
 
 async def _watch(publisher: ConfirmedPublisher) -> None:

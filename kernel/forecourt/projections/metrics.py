@@ -12,8 +12,8 @@ LAG_EVENTS = Gauge(
 LAG_SECONDS = Gauge(
     "forecourt_projection_lag_seconds", "Age of the oldest event that a read model has not taken in", _LABELS
 )
-BATCH_SIZE = Histogram(
-    "forecourt_projection_batch_size",
+BATCH_EVENTS = Histogram(
+    "forecourt_projection_batch_events",
     "Events per committed batch",
     ("service",),
     buckets=(1, 2, 5, 10, 50, 100, 500, 1_000, 5_000),

@@ -167,7 +167,7 @@ class ProjectionRunner:
     def _written(self, batch: Batch, changes: list[Changes]) -> None:
         self.problem = None
         if batch.events:
-            metrics.BATCH_SIZE.labels(self.schema).observe(len(batch.events))
+            metrics.BATCH_EVENTS.labels(self.schema).observe(len(batch.events))
         for change in changes:
             name = change.target.projection.name
             metrics.EVENTS.labels(self.schema, name).inc(change.events)

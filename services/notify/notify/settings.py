@@ -62,6 +62,7 @@ class NotifySettings(ServiceSettings):
     """What the notify service needs to know. Times in seconds."""
 
     forecourt_env: Literal["development", "production"] = "development"
+    """``production`` refuses the sandbox's addresses and keys: providers and senders have to be named."""
 
     notify_sms_providers: Annotated[
         tuple[Literal["generic", "twilio"], ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)
@@ -69,12 +70,22 @@ class NotifySettings(ServiceSettings):
     """The SMS providers, in order of preference."""
 
     notify_sms_generic_url: str = "http://127.0.0.1:8026"
+    """The generic SMS gateway."""
+
     notify_sms_generic_key: SecretStr = SecretStr(SANDBOX_KEY)
+    """Signs requests to the generic gateway, and its reports."""
 
     notify_twilio_url: str = "http://127.0.0.1:8026"
+    """Twilio, or a gateway of its shape."""
+
     notify_twilio_account_sid: str = SANDBOX_SID
+    """The account at Twilio."""
+
     notify_twilio_auth_token: SecretStr = SecretStr(SANDBOX_TOKEN)
+    """The account's token, which also signs Twilio's reports."""
+
     notify_twilio_from: str = "+8613900000000"
+    """The number that messages come from, E.164."""
 
     notify_smtp_urls: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)] = (
         "smtp://127.0.0.1:2525",
@@ -82,19 +93,27 @@ class NotifySettings(ServiceSettings):
     """The mail servers, in order of preference; see `notify.providers.smtp.SmtpServer` for what a URL may say."""
 
     notify_mail_from: str = "Forecourt <service@forecourt.example>"
+    """The sender of mails."""
+
     notify_callback_url: str = "http://127.0.0.1:9100"
     """Where providers reach the HTTP side of ``serve``, as they see it."""
 
     notify_quiet_hours: Annotated[QuietHours, NoDecode, BeforeValidator(_quiet)] = QuietHours()
+    """When messages wait, in the customer's time zone."""
+
     notify_default_language: Language = "zh"
+    """The language of customers who have said nothing."""
+
     notify_default_time_zone: str = "Asia/Shanghai"
+    """The time zone of customers who have said nothing."""
+
     notify_stores: Annotated[tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_stores)] = ()
     """Names of stores for messages: ``D001=鸿通浦东店,D002=...``."""
 
     notify_retry_delays: Annotated[
         tuple[timedelta, ...], NoDecode, BeforeValidator(_seconds), Field(min_length=1)
     ] = DEFAULT_DELAYS
-    """Pauses between the rounds of attempts, by the (virtual) clock."""
+    """Seconds between the rounds of attempts to send, separated by commas, by the (virtual) clock."""
 
     notify_concurrency: int = Field(default=16, ge=1, le=200)
     """Messages of one channel that are sent at once, per process."""

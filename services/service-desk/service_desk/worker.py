@@ -13,7 +13,7 @@ from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
 from forecourt.projections.queries import PageRequest, any_of, eq, le, lt
 from forecourt.worker.dependencies import ClockProvider, Commands, ReadModelsProvider
-from service_desk import policies
+from service_desk import metrics, policies
 from service_desk.appointment import (
     AppointmentCancelled,
     AppointmentRescheduled,
@@ -27,7 +27,7 @@ from service_desk.read_models.due import DueRow, due
 from service_desk.read_models.reminders import OPEN, ReminderRow, reminders
 from service_desk.reminder import Cause, FulfilReminder, NoteOdometer, WithdrawReminder, reminder
 from service_desk.repair_order.events import RepairOrderOpened, VehicleHandedBack
-from service_desk.return_visit import LowScoreFlagged, return_visit
+from service_desk.return_visit import LowScoreFlagged, ReturnVisitCompleted, return_visit
 from service_desk.stores import store_of
 from service_desk.workshop_day import ReleaseCapacity, workshop_day, workshop_day_id
 
@@ -111,6 +111,12 @@ class CareReactions:
         """Open a complaint, so that somebody wins the customer back."""
         command = policies.recovery_complaint(event.meta.id, event.stream_id, event.event)
         await self._once(complaint, command, label="recovery")
+
+    @on_event(ReturnVisitCompleted)
+    async def note_satisfaction(self, event: Recorded[ReturnVisitCompleted]) -> None:
+        """Let the metrics follow what customers say."""
+        if event.event.csi is not None:
+            metrics.CSI.labels(event.event.trigger).observe(float(event.event.csi))
 
     @on_event(VehicleReturned)
     async def forget_returned_vehicle(self, event: Recorded[VehicleReturned]) -> None:

@@ -1,0 +1,20 @@
+"""What is made from code and rules is up to date, complete, and named by the conventions of Prometheus."""
+
+import subprocess
+import sys
+
+from tests.deploy.places import ROOT
+from tools import reference_settings
+
+
+def test_nothing_is_out_of_date() -> None:
+    """In a process of its own: it looks at workers' modules, which patch the standard library."""
+    command = [sys.executable, "-m", "tools.reference", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_secrets_are_not_shown() -> None:
+    page = reference_settings.render()
+    for secret in ("sandbox-key", "sandbox-token"):
+        assert secret not in page
