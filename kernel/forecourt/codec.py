@@ -52,14 +52,22 @@ class Codec:
 
     async def encode(self, stream: str, events: Sequence[Event]) -> list[str]:
         """The ``data`` of each event, as JSON text; keys of new persons are made in one go."""
-        texts = [event.model_dump_json() for event in events]
+        return (await self.encode_many([(stream, events)]))[0]
+
+    async def encode_many(self, streams: Sequence[tuple[str, Sequence[Event]]]) -> list[list[str]]:
+        """The same for events of several streams, still with one lookup of keys."""
+        texts = [[event.model_dump_json() for event in events] for _, events in streams]
         if self._keys is None:
             return texts
-        drafts = list(self._drafts(stream, events, texts))
+        drafts = [
+            (own, draft)
+            for own, (stream, events) in zip(texts, streams, strict=True)
+            for draft in self._drafts(stream, events, own)
+        ]
         if drafts:
-            entries = await self._keys.obtain({draft.person for draft in drafts})
-            for draft in drafts:
-                texts[draft.at] = _sealed(draft, entries[draft.person])
+            entries = await self._keys.obtain({draft.person for _, draft in drafts})
+            for own, draft in drafts:
+                own[draft.at] = _sealed(draft, entries[draft.person])
         return texts
 
     def _drafts(self, stream: str, events: Sequence[Event], texts: Sequence[str]) -> Iterable[_Draft]:

@@ -13,18 +13,18 @@ A `Decider` collects the pure functions of one aggregate: ``decides`` turns a st
 
 import typing
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
 from forecourt.codec import Codec
-from forecourt.errors import AlreadyExists, ForecourtError, NotFound, VersionConflict
+from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput, NotFound, Refused, VersionConflict
 from forecourt.events import Event
-from forecourt.eventstore.port import EventStore, NewEvent, WrongExpectedVersion
+from forecourt.eventstore.port import Append, AppendResult, EventStore, NewEvent, WrongExpectedVersion
 from forecourt.registry import RegistryError, Upcaster
 from forecourt.snapshots import Snapshot, SnapshotStore
 
@@ -224,6 +224,14 @@ class Loaded(Generic[S]):
             self.known = dict(list(self.known.items())[-KNOWN_IDS:])
 
 
+class _Created(NamedTuple):
+    """A new aggregate before it is appended."""
+
+    id: UUID
+    stream: str
+    events: list[Event]
+
+
 class CommandHandler:
     """Runs commands: loads the aggregate, decides, appends. One per process, used by all calls at once."""
 
@@ -273,6 +281,55 @@ class CommandHandler:
                 return outcome
             fresh = True
         raise VersionConflict(f"{decider.category}: changed by others {ATTEMPTS} times while deciding")
+
+    async def create_many(
+        self, decider: Decider[Any], commands: Sequence[tuple[Command, Context]]
+    ) -> list["Outcome | ForecourtError"]:
+        """Run many commands that each create an aggregate, in one append; an outcome or a refusal for each.
+
+        The states do not go into the cache: a bulk of new aggregates would only drive out those in use.
+        Raises the store's errors.
+        """
+        created = [self._create(decider, command, context) for command, context in commands]
+        data = await self._codec.encode_many([(one.stream, one.events) for one in created])
+        appends = [
+            Append(
+                one.stream,
+                [
+                    self._new_event(event, text, index, context)
+                    for index, (event, text) in enumerate(zip(one.events, texts, strict=True))
+                ],
+                0,
+            )
+            for one, texts, (_, context) in zip(created, data, commands, strict=True)
+        ]
+        results = iter(await self._store.append_many([append for append in appends if append.events]))
+        answers: list[Outcome | ForecourtError] = []
+        for one, (command, context) in zip(created, commands, strict=True):
+            result = next(results) if one.events else None
+            if isinstance(result, AppendResult):
+                answers.append(Outcome(one.id, result.sequence, result.position))
+            else:
+                # It is there already, or refused on a state that may be stale: alone it gets the right answer.
+                answers.append(await self._execute_or_refusal(decider, command, context))
+        return answers
+
+    def _create(self, decider: Decider[Any], command: Command, context: Context) -> "_Created":
+        aggregate_id = decider.id_of(command, context)
+        stream = decider.stream(aggregate_id)
+        try:
+            events = decider.decide(decider.initial, command, context) if command.creates is True else []
+        except ForecourtError:
+            events = []
+        return _Created(aggregate_id, stream, events)
+
+    async def _execute_or_refusal(
+        self, decider: Decider[Any], command: Command, context: Context
+    ) -> "Outcome | ForecourtError":
+        try:
+            return await self.execute(decider, command, context)
+        except (InvalidInput, Refused, AlreadyExists) as error:
+            return error
 
     async def load(self, decider: Decider[S], aggregate_id: UUID) -> Loaded[S]:
         """The present state, read up to the stream's end. Version 0 where there is no stream."""

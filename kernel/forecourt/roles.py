@@ -7,6 +7,7 @@ checkpoint, connections closed. ``work`` is always a process of its own (``forec
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -29,6 +30,10 @@ from forecourt.service import Service
 
 log = logs.get(__name__)
 
+SWITCH_SECONDS = 0.0002
+"""gRPC's poller is a thread of its own: with the default of 5 ms it waits for the interpreter longer than a command
+takes."""
+
 ROLES = ("serve", "project", "relay")
 """Roles that may share a process."""
 
@@ -42,6 +47,7 @@ def run(services: Sequence[Service], roles: Sequence[str], settings: Settings) -
     if "serve" in roles:
         settings.tokens()
     logs.configure(process="+".join(roles), level=settings.forecourt_log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
     uvloop.run(_run(services, roles, settings))
 
 

@@ -286,7 +286,9 @@ async def test_the_checks_notice_what_is_lost_or_doubled(house: Fortress) -> Non
     await house.sql("UPDATE customer.customer_v1 SET name = name || '!' WHERE customer_id = $1", customer_id)
     with pytest.raises(AssertionError, match=r"customer\.customer"):
         await assert_nothing_lost_or_doubled(house, sent)
-    await house.sql("UPDATE customer.customer_v1 SET name = rtrim(name, '!') WHERE customer_id = $1", customer_id)
+    await house.sql(
+        "UPDATE customer.customer_v1 SET name = rtrim(name, '!') WHERE customer_id = $1", customer_id
+    )
 
     one = "SELECT event_id FROM notify.processed_event LIMIT 1"
     forget = f"DELETE FROM notify.processed_event WHERE event_id IN ({one}) RETURNING event_id"

@@ -37,6 +37,7 @@ from kurrentdbclient.exceptions import (
 from forecourt.eventstore.eventstoredb_records import proposed, stored
 from forecourt.eventstore.port import (
     PAGE,
+    Append,
     AppendResult,
     Batch,
     InvalidAppend,
@@ -112,6 +113,18 @@ class EventStoreDBStore:
         with self._counted():
             async with self._slots:
                 return await self._append_patiently(stream, events, new, expected)
+
+    async def append_many(self, appends: Sequence[Append]) -> list[AppendResult | WrongExpectedVersion]:
+        """See the port. The protocol confirms append by append: they are under way at the same time."""
+        for stream, events, expected in appends:
+            check_append(stream, events, expected)
+        return list(await asyncio.gather(*map(self._append_or_conflict, appends)))
+
+    async def _append_or_conflict(self, one: Append) -> AppendResult | WrongExpectedVersion:
+        try:
+            return await self.append(one.stream, one.events, expected=one.expected)
+        except WrongExpectedVersion as conflict:
+            return conflict
 
     async def _append_patiently(
         self, stream: str, events: Sequence[NewEvent], new: list[ProposedEvent], expected: int

@@ -6,6 +6,7 @@ from datetime import UTC
 
 from forecourt.eventstore.port import (
     PAGE,
+    Append,
     AppendResult,
     Batch,
     NewEvent,
@@ -67,6 +68,18 @@ class MemoryEventStore:
         self._log.add(stream, events)
         last = self._log.events[-1]
         return AppendResult(last.sequence, last.position)
+
+    async def append_many(self, appends: Sequence[Append]) -> list[AppendResult | WrongExpectedVersion]:
+        """See the port."""
+        for stream, events, expected in appends:
+            check_append(stream, events, expected)
+        results: list[AppendResult | WrongExpectedVersion] = []
+        for stream, events, expected in appends:
+            try:
+                results.append(await self.append(stream, events, expected=expected))
+            except WrongExpectedVersion as conflict:
+                results.append(conflict)
+        return results
 
     async def read_stream(
         self, stream: str, *, after: int = 0, page: int = 500

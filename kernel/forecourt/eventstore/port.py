@@ -16,7 +16,7 @@ Rules that the conformance suite (`forecourt.testing.eventstore_suite`) holds ev
 import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -80,6 +80,14 @@ class StoredEvent(msgspec.Struct, frozen=True):
         return UUID(self.stream.partition("-")[2])
 
 
+class Append(NamedTuple):
+    """One of several appends that are sent together."""
+
+    stream: str
+    events: Sequence[NewEvent]
+    expected: int
+
+
 class AppendResult(msgspec.Struct, frozen=True):
     """Where the last event of an append stands."""
 
@@ -124,6 +132,13 @@ class EventStore(Protocol):
         """Append ``events`` after exactly sequence ``expected``.
 
         Raises `WrongExpectedVersion`, `InvalidAppend` or `StoreUnavailable`.
+        """
+
+    async def append_many(self, appends: Sequence[Append]) -> list[AppendResult | WrongExpectedVersion]:
+        """Several appends in as few round trips as the store allows, each on its own: one may fail alone.
+
+        Answers one result or conflict for each, in their order. Raises `InvalidAppend` before anything is stored,
+        and `StoreUnavailable`, where some may be stored and others not.
         """
 
     def read_stream(

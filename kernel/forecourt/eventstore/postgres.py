@@ -25,6 +25,7 @@ import asyncpg
 
 from forecourt.eventstore.port import (
     PAGE,
+    Append,
     AppendResult,
     Batch,
     NewEvent,
@@ -36,6 +37,14 @@ from forecourt.eventstore.port import (
 
 GROUP_EVENTS = 500
 """Most events that one transaction takes."""
+
+MANY_APPENDS = 8
+LINGER_SECONDS = 0.005
+"""Where the last group held `MANY_APPENDS`, the next one waits this long unless as many are there already.
+
+Callers that were answered together come back one after the other; a transaction for the first few of them costs as
+much as one for all. An append that comes alone never waits.
+"""
 
 WINDOW = 20_000
 """Positions that one page of a filtered read spans."""
@@ -145,6 +154,7 @@ class PostgresEventStore:
         self.on_group = on_group
         self._pending: deque[_Pending] = deque()
         self._writer: asyncio.Task[None] | None = None
+        self._company = 0
         self._listener: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._closed = False
@@ -175,18 +185,36 @@ class PostgresEventStore:
         check_append(stream, events, expected)
         if self._closed:
             raise StoreUnavailable("event store: is closed")
+        return await self._hand_over(stream, events, expected)
+
+    async def append_many(self, appends: Sequence[Append]) -> list[AppendResult | WrongExpectedVersion]:
+        """See the port: they are written in groups, together with what others append at the same time."""
+        for stream, events, expected in appends:
+            check_append(stream, events, expected)
+        if self._closed:
+            raise StoreUnavailable("event store: is closed")
+        handed = [self._hand_over(*one) for one in appends]
+        results = await asyncio.gather(*handed, return_exceptions=True)
+        return [_result_or_conflict(result) for result in results]
+
+    def _hand_over(
+        self, stream: str, events: Sequence[NewEvent], expected: int
+    ) -> "asyncio.Future[AppendResult]":
         pending = _Pending(stream, events, expected, asyncio.get_running_loop().create_future())
         self._pending.append(pending)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
-        return await pending.done
+        return pending.done
 
     async def _write(self) -> None:
         """Send what has gathered, group by group, until nothing waits."""
         # One turn of the loop: callers that are ready at the same moment share the group.
         await asyncio.sleep(0)
         while self._pending:
+            if len(self._pending) < self._company and self._company >= MANY_APPENDS:
+                await asyncio.sleep(LINGER_SECONDS)
             group = self._next_group()
+            self._company = len(group)
             try:
                 await self._write_group(group)
             except Exception as error:  # noqa: BLE001 - it is not lost: it belongs to the callers of this group
@@ -405,6 +433,12 @@ class PostgresEventStore:
 
 async def _leave_as_it_is(connection: object) -> None:
     """In the place of asyncpg's reset, a round trip after every statement: nothing here changes the session."""
+
+
+def _result_or_conflict(result: AppendResult | BaseException) -> AppendResult | WrongExpectedVersion:
+    if isinstance(result, BaseException) and not isinstance(result, WrongExpectedVersion):
+        raise result
+    return result
 
 
 def _columns(group: list[_Pending]) -> tuple[list[Any], ...]:

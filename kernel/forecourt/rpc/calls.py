@@ -5,14 +5,14 @@ Metadata: ``authorization``, ``command-id`` (idempotency key), ``expected-versio
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
-from forecourt.errors import Forbidden, InvalidInput
+from forecourt.errors import Forbidden, ForecourtError, InvalidInput
 from forecourt.rpc.identity import ALL, Identity, IdentityVerifier
 
 _MAX_NUMBER = 2**63 - 1
@@ -145,6 +145,12 @@ class CallCommands:
     ) -> Outcome:
         """Run ``command`` under a context of the function's own making, for ids that are not the call's."""
         return await self._handler.execute(decider, command, context, expected=expected)
+
+    async def create_many(
+        self, decider: Decider[Any], commands: Sequence[tuple[Command, Context]]
+    ) -> list[Outcome | ForecourtError]:
+        """Create many aggregates at once under contexts of the function's own making; see `CommandHandler`."""
+        return await self._handler.create_many(decider, commands)
 
     async def version(self, decider: Decider[Any], aggregate_id: UUID) -> int:
         """The version of an aggregate, 0 where there is none: what a caller's expectation is compared with."""

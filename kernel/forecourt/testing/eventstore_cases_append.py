@@ -11,6 +11,7 @@ from forecourt.errors import Unavailable
 from forecourt.eventstore.port import (
     MAX_APPEND_EVENTS,
     MAX_EVENT_BYTES,
+    Append,
     AppendResult,
     EventStore,
     InvalidAppend,
@@ -144,6 +145,37 @@ class AppendCases:
         with pytest.raises(WrongExpectedVersion):
             await store.append(stream, new_events(3), expected=1)
         assert len(await stream_events(store, stream)) == 2
+        assert await store.head() == before
+
+    async def test_several_appends_succeed_or_fail_each_on_its_own(self, store: EventStore) -> None:
+        category = new_category()
+        new, taken, grown = (new_stream(category) for _ in range(3))
+        await store.append(taken, new_events(2), expected=0)
+        await store.append(grown, new_events(1), expected=0)
+        first, conflict, second = await store.append_many(
+            [Append(new, new_events(3), 0), Append(taken, new_events(1), 0), Append(grown, new_events(2), 1)]
+        )
+        assert isinstance(first, AppendResult)
+        assert first.sequence == 3
+        assert isinstance(second, AppendResult)
+        assert second.sequence == 3
+        assert isinstance(conflict, WrongExpectedVersion)
+        assert conflict.actual == 2
+        assert [len(await stream_events(store, stream)) for stream in (new, taken, grown)] == [3, 2, 3]
+
+    async def test_the_same_appends_again_are_answered_with_their_first_results(
+        self, store: EventStore
+    ) -> None:
+        category = new_category()
+        appends = [Append(new_stream(category), new_events(2), 0) for _ in range(20)]
+        first = await store.append_many(appends)
+        assert await store.append_many(appends) == first
+        assert await store.append_many([]) == []
+
+    async def test_several_appends_with_a_malformed_one_store_nothing(self, store: EventStore) -> None:
+        good, before = new_stream(new_category()), await store.head()
+        with pytest.raises(InvalidAppend):
+            await store.append_many([Append(good, new_events(1), 0), Append("no stream", new_events(1), 0)])
         assert await store.head() == before
 
     async def test_the_same_events_again_are_answered_with_the_first_result(self, store: EventStore) -> None:

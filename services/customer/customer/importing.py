@@ -6,7 +6,7 @@ does nothing twice. A row that repeats a customer (same mobile and same name) is
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -27,7 +27,7 @@ from customer.customer import (
 )
 from customer.customer_import import CHUNK_ROWS, ReportRows, RowReport, customer_import
 from customer.read_models import customers
-from forecourt.deciders import Command, Context
+from forecourt.deciders import Command, Context, Outcome
 from forecourt.errors import ForecourtError, InvalidInput, Refused
 from forecourt.projections.queries import any_of
 from forecourt.rpc.binding import Call
@@ -132,7 +132,7 @@ def _consents(purposes: str, by_sms: bool, by_email: bool) -> tuple[Consent, ...
     return _checked("consents", _consent, pairs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NewCustomer:
     """A row that is to become a customer."""
 
@@ -169,9 +169,10 @@ class Importer:
         return self._write(chunk, decided)
 
     async def _write(self, chunk: ImportChunk, decided: list[RowReport | NewCustomer]) -> dict[str, Any]:
-        results = await asyncio.gather(*map(self._register, decided))
-        reports = tuple(report for report, _ in results)
-        position = max((position for _, position in results), default=0)
+        new = [one for one in decided if isinstance(one, NewCustomer)]
+        registered = {one.row: result for one, result in zip(new, await self._register(new), strict=True)}
+        reports = tuple(one if isinstance(one, RowReport) else registered[one.row][0] for one in decided)
+        position = max((position for _, position in registered.values()), default=0)
         report = ReportRows(import_id=chunk.import_id, file_name=chunk.file_name, rows=reports)
         first, last = reports[0].row, reports[-1].row
         context = self._context(chunk.import_id, f"report:{first}:{last}", "")
@@ -224,32 +225,22 @@ class Importer:
             )
         return NewCustomer(row.row, customer_id, good, context)
 
-    async def _register(self, decided: RowReport | NewCustomer) -> tuple[RowReport, int]:
-        """Register a new customer; the report on the row, and the position of the last event."""
-        if isinstance(decided, RowReport):
-            return decided, 0
-        good, context = decided.good, decided.context
-        command: Command = RegisterCustomer.model_construct(
-            customer_id=decided.customer_id,
-            kind=good.kind,
-            name=good.name,
-            language=good.language,
-            time_zone="Asia/Shanghai",
-            source="import",
-            contact_points=tuple(point for point in (good.mobile, good.email) if point),
-            consents=good.consents,
-        )
+    async def _register(self, new: Sequence[NewCustomer]) -> list[tuple[RowReport, int]]:
+        """Register new customers; for each the report on its row, and the position of the last event."""
+        commands = [(_registration(one), one.context) for one in new]
+        outcomes = dict(zip(new, await self._call.commands.create_many(customer, commands), strict=True))
+        owners = [one for one in new if one.good.vin and isinstance(outcomes[one], Outcome)]
+        outcomes.update(zip(owners, await asyncio.gather(*map(self._own, owners)), strict=True))
+        return [_created(one, outcomes[one]) for one in new]
+
+    async def _own(self, one: NewCustomer) -> Outcome | ForecourtError:
+        """Record that the car of a row is the customer's."""
+        since = one.context.now.date()
+        owns = RecordVehicleOwnership(customer_id=one.customer_id, vin=one.good.vin, since=since)
         try:
-            outcome = await self._call.commands.execute_as(context, customer, command)
-            if good.vin:
-                since = context.now.date()
-                owns = RecordVehicleOwnership(customer_id=decided.customer_id, vin=good.vin, since=since)
-                outcome = await self._call.commands.execute_as(context.derived("owns"), customer, owns)
+            return await self._call.commands.execute_as(one.context.derived("owns"), customer, owns)
         except (InvalidInput, Refused) as error:
-            return _refused(decided.row, error), 0
-        return RowReport(
-            row=decided.row, outcome="created", customer_id=decided.customer_id
-        ), outcome.position
+            return error
 
     def _context(self, import_id: UUID, label: str, dealer_id: str) -> Context:
         context = self._call.context
@@ -259,6 +250,26 @@ class Importer:
             causation_id=import_id,
             dealer_id=dealer_id or context.dealer_id,
         )
+
+
+def _registration(one: NewCustomer) -> Command:
+    good = one.good
+    return RegisterCustomer.model_construct(
+        customer_id=one.customer_id,
+        kind=good.kind,
+        name=good.name,
+        language=good.language,
+        time_zone="Asia/Shanghai",
+        source="import",
+        contact_points=tuple(point for point in (good.mobile, good.email) if point),
+        consents=good.consents,
+    )
+
+
+def _created(one: NewCustomer, outcome: Outcome | ForecourtError) -> tuple[RowReport, int]:
+    if isinstance(outcome, ForecourtError):
+        return _refused(one.row, outcome), 0
+    return RowReport(row=one.row, outcome="created", customer_id=one.customer_id), outcome.position
 
 
 def _refused(row: int, error: ForecourtError) -> RowReport:

@@ -238,6 +238,49 @@ async def test_conflicts_are_retried_a_bounded_number_of_times(store: MemoryEven
     assert contended.tries == ATTEMPTS
 
 
+def opening(number: int, limit: int = 5) -> tuple[Open, Context]:
+    return Open(counter_id=an_id(f"counter {number}"), limit=limit), replace(
+        CONTEXT, command_id=an_id(f"c{number}")
+    )
+
+
+async def test_many_are_created_in_one_append_and_repeated_get_their_first_answers(
+    store: MemoryEventStore,
+) -> None:
+    commands = [opening(number) for number in range(20)]
+    first = await CommandHandler(store, CODEC).create_many(counter, commands)
+    assert [one.id for one in first if isinstance(one, Outcome)] == [
+        command.counter_id for command, _ in commands
+    ]
+    assert await CommandHandler(store, CODEC).create_many(counter, commands) == first
+    assert await store.head() == 20
+
+
+async def test_of_many_created_each_is_refused_alone(store: MemoryEventStore) -> None:
+    handler = CommandHandler(store, CODEC)
+    await handler.execute(counter, *opening(1))
+    taken = opening(1)[0], fresh()
+    first, refused, last = await handler.create_many(counter, [opening(0), taken, opening(2)])
+    assert isinstance(first, Outcome)
+    assert isinstance(last, Outcome)
+    assert isinstance(refused, AlreadyExists)
+
+
+async def test_commands_that_create_nothing_are_run_too_where_many_are_created(
+    store: MemoryEventStore,
+) -> None:
+    handler = await opened(store)
+    outcomes = await handler.create_many(counter, [(Add(counter_id=ID, amount=2), fresh()), opening(3)])
+    assert [one.version for one in outcomes if isinstance(one, Outcome)] == [2, 1]
+
+
+async def test_what_is_created_in_bulk_does_not_drive_out_states_in_use(store: MemoryEventStore) -> None:
+    handler = CommandHandler(store, CODEC, cache_size=1)
+    await handler.execute(counter, *opening(0))
+    await handler.create_many(counter, [opening(number) for number in range(1, 10)])
+    assert list(handler._cache) == [f"counter-{an_id('counter 0')}"]
+
+
 async def test_long_streams_are_loaded_from_their_snapshot(store: MemoryEventStore) -> None:
     snapshots = MemorySnapshots()
     handler = await opened(store, snapshots=snapshots)
