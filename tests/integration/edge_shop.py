@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import grpc
+import msgspec
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 from pydantic import BaseModel, ConfigDict, Field
 
+from forecourt.access.scope import Scope
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
@@ -269,7 +271,16 @@ async def chat(rows: AsyncIterator[UploadedRow], _call: Call) -> AsyncIterator[U
 STARTED = asyncio.Event()
 FINISHED: list[str] = []
 
-baskets: Projection[Any] = Projection.__new__(Projection)
+
+class BasketRow(msgspec.Struct, frozen=True):
+    """A read model that nobody fills: queries only wait for it."""
+
+    basket_id: UUID
+    dealer_id: str
+    brand: str
+
+
+baskets = Projection("basket", version=1, row=BasketRow, key="basket_id")
 
 
 def make_api() -> Api:
@@ -292,6 +303,9 @@ class Waiting:
     """Read models that only note how fresh they should be."""
 
     asked: list[int] = field(default_factory=list)
+
+    def within(self, _scope: Scope) -> "Waiting":
+        return self
 
     async def wait_for(self, _projection: Any, position: int, _timeout: float) -> None:
         self.asked.append(position)

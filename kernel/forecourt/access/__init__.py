@@ -1,0 +1,1 @@
+"""Who may do what: identities, permissions, and whose data each of them reaches."""
