@@ -272,7 +272,7 @@ STARTED = asyncio.Event()
 FINISHED: list[str] = []
 
 
-class BasketRow(msgspec.Struct, frozen=True):
+class StoredBasket(msgspec.Struct, frozen=True):
     """A read model that nobody fills: queries only wait for it."""
 
     basket_id: UUID
@@ -280,7 +280,7 @@ class BasketRow(msgspec.Struct, frozen=True):
     brand: str
 
 
-baskets = Projection("basket", version=1, row=BasketRow, key="basket_id")
+baskets = Projection("basket", version=1, row=StoredBasket, key="basket_id")
 
 
 def make_api() -> Api:
