@@ -1,1 +1,1 @@
-"""Who may do what: identities, permissions, and whose data each of them reaches."""
+"""Who calls and what they may do: identities, permissions, scope."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from forecourt.access.scope import UNRESTRICTED, scope_of
+from forecourt.access.identity import Identity, IdentityVerifier
+from forecourt.access.scope import ALL, UNRESTRICTED, scope_of
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Loaded, Outcome
 from forecourt.errors import Forbidden, ForecourtError, InvalidInput
-from forecourt.rpc.identity import ALL, Identity, IdentityVerifier
 
 _MAX_NUMBER = 2**63 - 1
 
