@@ -10,6 +10,7 @@ from forecourt.platform import Platform
 from forecourt.testing.servers import PostgresServer, RabbitMQServer
 from tests.integration.sales_client import SalesClient
 from tests.integration.sales_platform import now
+from tests.staff import Hats
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,10 @@ async def channel(platform: Platform) -> AsyncIterator[grpc.aio.Channel]:
 
 def client_of(platform: Platform, channel: grpc.aio.Channel, actor: str, dealer: str = "D001") -> SalesClient:
     """A caller who acts for a dealer."""
-    return SalesClient(channel, platform.token(actor, dealers=[dealer], brands=["hongtong"]))
+    return SalesClient(
+        channel,
+        Hats(lambda role: platform.token(actor, roles=[role], dealers=[dealer], brands=["hongtong"])),
+    )
 
 
 @pytest.fixture
