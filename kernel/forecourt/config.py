@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from forecourt.access.identity import MIN_KEY_BYTES, DevelopmentTokens, development_key
 from forecourt.privacy.master import LocalMaster, MasterKey, VaultTransit, development_master
-from forecourt.rpc.identity import MIN_KEY_BYTES, DevelopmentTokens, development_key
 
 
 class ConfigError(Exception):

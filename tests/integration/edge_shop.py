@@ -16,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 from pydantic import BaseModel, ConfigDict, Field
 
+from forecourt.access.identity import DevelopmentTokens
 from forecourt.access.permissions import Permissions
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
@@ -28,7 +29,6 @@ from forecourt.projections.projection import Projection
 from forecourt.rpc.binding import Api, Call
 from forecourt.rpc.calls import MetadataReader
 from forecourt.rpc.endpoints import Backend
-from forecourt.rpc.identity import DevelopmentTokens
 from forecourt.service import Service
 
 PROTO = """

@@ -15,8 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
+from forecourt.access.identity import DevelopmentTokens
 from forecourt.rpc.endpoints import Backend, handlers
-from forecourt.rpc.identity import DevelopmentTokens
 from forecourt.rpc.server import GrpcServer, Limits
 from tests.integration import edge_shop
 from tests.integration.edge_shop import KEY, Client, make_api, make_backend, message

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+from forecourt.access.identity import ALL, Identity, IdentityVerifier
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
 from forecourt.errors import Forbidden, ForecourtError, InvalidInput
-from forecourt.rpc.identity import ALL, Identity, IdentityVerifier
 
 _MAX_NUMBER = 2**63 - 1
 

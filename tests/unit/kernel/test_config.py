@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from forecourt.access.identity import development_key
 from forecourt.config import ConfigError, ServiceSettings, Settings, load, load_from, split_address
-from forecourt.rpc.identity import development_key
 
 KEY = "k" * 32
 

@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
+from forecourt.access.identity import Identity
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Decider, Outcome
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.rpc.calls import Call, CallMetadata
-from forecourt.rpc.identity import Identity
 from forecourt.testing.given import CONTEXT, NAMESPACE
 from sales.order import order
 from sales.order.commands import PlaceOrder
