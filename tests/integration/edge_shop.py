@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import grpc
+import msgspec
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 from pydantic import BaseModel, ConfigDict, Field
 
 from forecourt.access.identity import DevelopmentTokens
 from forecourt.access.permissions import Permissions
+from forecourt.access.scope import Scope
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
@@ -286,7 +288,16 @@ async def chat(rows: AsyncIterator[UploadedRow], _call: Call) -> AsyncIterator[U
 STARTED = asyncio.Event()
 FINISHED: list[str] = []
 
-baskets: Projection[Any] = Projection.__new__(Projection)
+
+class StoredBasket(msgspec.Struct, frozen=True):
+    """A read model that nobody fills: queries only wait for it."""
+
+    basket_id: UUID
+    dealer_id: str
+    brand: str
+
+
+baskets = Projection("basket", version=1, row=StoredBasket, key="basket_id")
 
 
 def make_api() -> Api:
@@ -309,6 +320,9 @@ class Waiting:
     """Read models that only note how fresh they should be."""
 
     asked: list[int] = field(default_factory=list)
+
+    def within(self, _scope: Scope) -> "Waiting":
+        return self
 
     async def wait_for(self, _projection: Any, position: int, _timeout: float) -> None:
         self.asked.append(position)

@@ -22,6 +22,7 @@ from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Decider, Outcome
 from forecourt.errors import InvalidInput, NotFound, Unavailable, invalid_input
 from forecourt.projections.projection import Projection
+from forecourt.projections.scoping import with_owners
 from forecourt.rpc.binding import Api, Kind, Rpc, outcome_writer, result_writer
 from forecourt.rpc.calls import Call, CallMetadata, MetadataReader, correlation_of
 from forecourt.rpc.convert import reader
@@ -87,6 +88,7 @@ class _Endpoint:
         self._validate = rpc.model.model_validate
         self._write = result_writer(method)
         self._decider: Decider[Any] = rpc.decider or _NO_DECIDER
+        self._reads = with_owners(rpc.reads)
         self._outcome = outcome_writer(method) if rpc.decider is not None else _lazily(method)
         writes = rpc.kind is Kind.COMMAND
         outcomes, seconds = (
@@ -230,7 +232,7 @@ class _Endpoint:
         remaining = servicer.time_remaining()
         limit = FRESHNESS_SECONDS if remaining is None else min(FRESHNESS_SECONDS, remaining)
         await asyncio.gather(
-            *(read_models.wait_for(projection, call.after_position, limit) for projection in self._rpc.reads)
+            *(read_models.wait_for(projection, call.after_position, limit) for projection in self._reads)
         )
 
     def _answer(self, result: Any) -> bytes:

@@ -12,7 +12,7 @@ JOBS = {
         RecordDeposit NotifyOutbound CompleteHandoverSheet DeliverVehicle
     """,
     "sales_manager": """
-        AssignCustomer AssignOpportunity RegisterVehicle PurchaseVehicle ReceiveIntoStock
+        AssignCustomer ShareCustomer AssignOpportunity RegisterVehicle PurchaseVehicle ReceiveIntoStock
         TransferVehicle ApproveOutbound CancelOrder ReturnVehicle GetFunnel PlaceOrder
     """,
     "service_adviser": """
