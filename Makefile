@@ -29,7 +29,7 @@ proto/gen/.stamp: $(PROTO) requirements.lock tools/proto_generate.sh | .venv/sta
 proto: setup ## Generate the gRPC stubs; check style and compatibility of proto/
 	@tools/proto_check.sh
 
-reference: setup ## Write what is made from code and rules: configuration, metrics, runbook list, dashboards
+reference: setup ## Write what is made from code and rules: configuration, metrics, permissions, runbook list, dashboards
 	@$(BIN)/python -m tools.reference
 
 lint: setup ## Check style, types, layers, and the contract
