@@ -18,6 +18,7 @@ from grpc_tools import protoc
 from pydantic import BaseModel, ConfigDict, Field
 
 from forecourt.access.identity import DevelopmentTokens
+from forecourt.access.permissions import Permissions
 from forecourt.access.scope import Scope
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
@@ -35,6 +36,7 @@ from forecourt.service import Service
 PROTO = """
 syntax = "proto3";
 package edge.shop.v1;
+import "crm/access/access.proto";
 import "google/protobuf/timestamp.proto";
 import "google/type/date.proto";
 
@@ -76,17 +78,25 @@ message Row { int32 number = 1; string text = 2; }
 message Summary { int32 rows = 1; int32 bad = 2; }
 
 service ShopService {
-  rpc OpenBasket(OpenBasketRequest) returns (CommandResult);
-  rpc CloseBasket(CloseBasketRequest) returns (WrappedResult);
-  rpc OpenTwice(GetBasketRequest) returns (CommandResult);
+  rpc OpenBasket(OpenBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc CloseBasket(CloseBasketRequest) returns (WrappedResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc OpenTwice(GetBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc GetBasket(GetBasketRequest) returns (Basket) { option (crm.access.requires) = "shop.basket.view"; }
+  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse) { option (crm.access.requires) = "shop.basket.view"; }
+  rpc Upload(stream Row) returns (Summary) { option (crm.access.requires) = "shop.rows.upload"; }
+  rpc UploadTolerant(stream Row) returns (Summary) { option (crm.access.requires) = "shop.rows.upload"; }
+  rpc Watch(GetBasketRequest) returns (stream Row) { option (crm.access.requires) = "shop.basket.view"; }
+  rpc Chat(stream Row) returns (stream Row) { option (crm.access.requires) = "shop.rows.upload"; }
+}
+
+service CarelessService {
   rpc GetBasket(GetBasketRequest) returns (Basket);
-  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse);
-  rpc Upload(stream Row) returns (Summary);
-  rpc UploadTolerant(stream Row) returns (Summary);
-  rpc Watch(GetBasketRequest) returns (stream Row);
-  rpc Chat(stream Row) returns (stream Row);
+  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse) { option (crm.access.requires) = "All baskets!"; }
 }
 """
+
+
+CONTRACT = Path(__file__).parents[2] / "proto"
 
 
 def _compile() -> None:
@@ -97,7 +107,14 @@ def _compile() -> None:
 
     common = str(Path(next(iter(google.type.__path__))).parent.parent)
     wellknown = str(Path(protoc.__file__).parent / "_proto")
-    arguments = ["protoc", f"-I{folder}", f"-I{common}", f"-I{wellknown}", f"--python_out={folder}"]
+    arguments = [
+        "protoc",
+        f"-I{folder}",
+        f"-I{common}",
+        f"-I{wellknown}",
+        f"-I{CONTRACT}",
+        f"--python_out={folder}",
+    ]
     assert protoc.main([*arguments, "edge/shop/v1/shop.proto"]) == 0
     sys.path.append(str(folder))
 
@@ -311,6 +328,10 @@ class Waiting:
         self.asked.append(position)
 
 
+ROLES = {
+    "salesperson": frozenset({"shop.basket.edit", "shop.basket.view", "shop.rows.upload"}),
+    "auditor": frozenset({"shop.basket.view"}),
+}
 KEY = "a development key that is long enough"
 
 
@@ -325,6 +346,7 @@ def make_backend() -> Backend:
         clock=clock,
         settings=None,
         metadata=MetadataReader(DevelopmentTokens(KEY), clock),
+        permissions=Permissions(ROLES),
     )
 
 

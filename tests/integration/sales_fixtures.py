@@ -10,6 +10,7 @@ from forecourt.platform import Platform
 from forecourt.testing.servers import PostgresServer, RabbitMQServer
 from tests.integration.sales_client import SalesClient
 from tests.integration.sales_platform import now
+from tests.staff import Hats
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,11 @@ async def channel(platform: Platform) -> AsyncIterator[grpc.aio.Channel]:
 
 def client_of(platform: Platform, channel: grpc.aio.Channel, actor: str, *dealers: str) -> SalesClient:
     """A caller who acts for dealers, the first store unless others are named."""
-    return SalesClient(channel, platform.token(actor, dealers=dealers or ["D001"], brands=["hongtong"]))
+    stores = dealers or ("D001",)
+    return SalesClient(
+        channel,
+        Hats(lambda role: platform.token(actor, roles=[role], dealers=stores, brands=["hongtong"])),
+    )
 
 
 @pytest.fixture

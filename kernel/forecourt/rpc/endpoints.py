@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from pydantic import BaseModel, ValidationError
 
 from forecourt import logs, metrics
+from forecourt.access.permissions import PermissionMissing, Permissions, permission_of
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Decider, Outcome
 from forecourt.errors import InvalidInput, NotFound, Unavailable, invalid_input
@@ -53,6 +54,7 @@ class Backend:
     clock: Clock
     settings: Any
     metadata: MetadataReader
+    permissions: Permissions
 
 
 def handlers(api: Api, backend: Backend) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
@@ -79,6 +81,7 @@ class _Endpoint:
     def __init__(self, method: MethodDescriptor, rpc: Rpc, backend: Backend) -> None:
         self._rpc = rpc
         self._backend = backend
+        self._permission = permission_of(method)
         self._handle: Handler = rpc.handle or _unbound
         self._parse = GetMessageClass(method.input_type).FromString
         self._read = reader(method.input_type, rpc.model)
@@ -185,7 +188,11 @@ class _Endpoint:
         remaining = servicer.time_remaining()
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed before the call was begun")
-        return self._backend.metadata.read(servicer.invocation_metadata() or (), writes=self._rpc.writes)
+        given = servicer.invocation_metadata() or ()
+        metadata = self._backend.metadata.read(given, writes=self._rpc.writes)
+        if self._permission not in self._backend.permissions.of(metadata.identity.roles):
+            raise PermissionMissing(self._permission)
+        return metadata
 
     def _call(self, servicer: Servicer) -> Call:
         backend = self._backend
