@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 
 from forecourt import logs
+from forecourt.access.permissions import RolesError
 from forecourt.config import ConfigError, Settings, load
-from forecourt.discovery import find_services
+from forecourt.discovery import find_roles, find_services
 from forecourt.errors import ForecourtError
 from forecourt.service import Service
 
@@ -146,6 +147,10 @@ def token(
     settings = load(Settings)
     if settings.forecourt_env == "production":
         raise ConfigError("FORECOURT_ENV: development tokens are not issued in production")
+    try:
+        find_roles(settings).require(role or ())
+    except RolesError as error:
+        raise ConfigError(f"--role: {error}") from None
     issued = settings.tokens().issue(
         actor, roles=role or (), dealers=dealer or (), brands=brand or (), valid_for=timedelta(hours=hours)
     )
