@@ -160,6 +160,7 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
                 clock=runtime.clock,
                 settings=part.settings,
                 metadata=metadata,
+                audit=runtime.audit,
             ),
         )
         for part in runtime.services

@@ -17,12 +17,14 @@ from grpc_tools import protoc
 from pydantic import BaseModel, ConfigDict, Field
 
 from forecourt.access.identity import DevelopmentTokens
+from forecourt.audit.edge import Audit
+from forecourt.audit.trail import AuditTrail
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
 from forecourt.errors import InvalidInput, Refused
 from forecourt.events import Event
-from forecourt.eventstore.memory import MemoryEventStore
+from forecourt.eventstore.memory import MemoryEventStore, MemoryLog
 from forecourt.eventstore.port import StoreUnavailable
 from forecourt.projections.projection import Projection
 from forecourt.rpc.binding import Api, Call
@@ -300,17 +302,19 @@ class Waiting:
 KEY = "a development key that is long enough"
 
 
-def make_backend() -> Backend:
-    """A backend on an empty store in memory."""
+def make_backend(log: MemoryLog | None = None) -> Backend:
+    """A backend on a store in memory, an empty one by default."""
     service = Service(name="shop", deciders=[basket])
     clock = ManualClock()
+    store = MemoryEventStore(log)
     return Backend(
         service="shop",
-        commands=CommandHandler(MemoryEventStore(), Codec(service.registry)),
+        commands=CommandHandler(store, Codec(service.registry)),
         read_models=Waiting(),
         clock=clock,
         settings=None,
         metadata=MetadataReader(DevelopmentTokens(KEY), clock),
+        audit=Audit.to(AuditTrail(store, clock)),
     )
 
 
