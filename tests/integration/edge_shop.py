@@ -22,7 +22,7 @@ from forecourt.audit.trail import AuditTrail
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
-from forecourt.errors import InvalidInput, Refused
+from forecourt.errors import Forbidden, InvalidInput, LimitExceeded, Refused
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore, MemoryLog
 from forecourt.eventstore.port import StoreUnavailable
@@ -35,6 +35,7 @@ from forecourt.service import Service
 PROTO = """
 syntax = "proto3";
 package edge.shop.v1;
+import "crm/privacy/privacy.proto";
 import "google/protobuf/timestamp.proto";
 import "google/type/date.proto";
 
@@ -63,8 +64,8 @@ message CommandResult { string id = 1; int64 version = 2; int64 position = 3; }
 message WrappedResult { CommandResult result = 1; }
 message GetBasketRequest { string basket_id = 1; string mode = 2; int32 page_size = 3; }
 message Basket {
-  string basket_id = 1;
-  string name = 2;
+  string basket_id = 1 [(crm.privacy.person) = true];
+  string name = 2 [(crm.privacy.personal) = true];
   BasketKind kind = 3;
   repeated Line lines = 4;
   google.protobuf.Timestamp due = 5;
@@ -78,6 +79,7 @@ message Summary { int32 rows = 1; int32 bad = 2; }
 service ShopService {
   rpc OpenBasket(OpenBasketRequest) returns (CommandResult);
   rpc CloseBasket(CloseBasketRequest) returns (WrappedResult);
+  rpc EmptyBasket(CloseBasketRequest) returns (CommandResult);
   rpc OpenTwice(GetBasketRequest) returns (CommandResult);
   rpc GetBasket(GetBasketRequest) returns (Basket);
   rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse);
@@ -97,7 +99,9 @@ def _compile() -> None:
 
     common = str(Path(next(iter(google.type.__path__))).parent.parent)
     wellknown = str(Path(protoc.__file__).parent / "_proto")
-    arguments = ["protoc", f"-I{folder}", f"-I{common}", f"-I{wellknown}", f"--python_out={folder}"]
+    ours = str(Path(__file__).parents[2] / "proto")
+    includes = [f"-I{path}" for path in (folder, common, wellknown, ours)]
+    arguments = ["protoc", *includes, f"--python_out={folder}"]
     assert protoc.main([*arguments, "edge/shop/v1/shop.proto"]) == 0
     sys.path.append(str(folder))
 
@@ -151,6 +155,12 @@ class CloseBasket(Command):
     basket_id: UUID
 
 
+class EmptyBasket(Command):
+    """Every basket of this shop is empty already."""
+
+    basket_id: UUID
+
+
 class GetBasket(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     basket_id: UUID
@@ -183,6 +193,11 @@ def _(state: BasketState, _c: CloseBasket, _ctx: Context) -> list[Event]:
     if state.closed:
         raise BasketIsClosed("basket: is closed")
     return [BasketClosed()]
+
+
+@basket.decides
+def _(_state: BasketState, _c: EmptyBasket, _ctx: Context) -> list[Event]:
+    return []
 
 
 @basket.evolves
@@ -242,6 +257,10 @@ async def get_basket(query: GetBasket, call: Call) -> Any:
             await asyncio.sleep(30)
         case "dict":
             return {"basket_id": query.basket_id, "kind": "small"}
+        case "denied":
+            raise Forbidden("basket: is not yours")
+        case "too fast":
+            raise LimitExceeded("too many calls")
     return BasketRow(query.basket_id, due=call.context.now)
 
 
@@ -279,6 +298,7 @@ def make_api() -> Api:
     api = Api("edge.shop.v1.ShopService")
     api.command("OpenBasket", basket, OpenBasket)
     api.command("CloseBasket", basket, CloseBasket)
+    api.command("EmptyBasket", basket, EmptyBasket)
     api.command("OpenTwice", handle=open_twice)
     api.query("GetBasket", GetBasket, get_basket, reads=[baskets])
     api.query("ListBaskets", GetBasket, list_baskets)

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from forecourt.audit.entries import MAX_SUBJECTS, PersonalDataRead
 from forecourt.audit.read_model import EntryRow, Outcome, entries
@@ -110,7 +109,6 @@ async def _newest(read_models: ReadModels, where: Sequence[Where], limit: int) -
     token = ""
     while len(rows) < limit:
         size = min(PAGE, limit - len(rows))
-        # A token belongs to a query of its own size, so all pages but the last are full.
         page = await read_models.page(
             entries, where=where, order=["-position"], page=PageRequest(size, token)
         )
@@ -140,19 +138,21 @@ def _print(rows: Sequence[EntryRow], out: Console, *, as_json: bool) -> None:
         for row in rows:
             out.print(msgspec.json.encode(row).decode(), highlight=False, markup=False)
         return
-    table = Table("time", "outcome", "RPC", "actor", "roles", "dealer", "subjects", "why")
     for row in rows:
-        more = row.subject_count - 1
-        about = row.subjects[0] + (f" +{more}" if more > 0 else "") if row.subjects else ""
-        why = row.slug or row.event_type
-        table.add_row(
-            row.at.isoformat(timespec="seconds"),
-            row.outcome + (f" x{row.count}" if row.count > 1 else ""),
-            row.rpc,
-            row.actor_id,
-            ", ".join(row.roles),
-            row.dealer_id,
-            about,
-            why,
-        )
-    out.print(table)
+        out.print(line_of(row), highlight=False, markup=False)
+
+
+def line_of(row: EntryRow) -> str:
+    """An entry in one line that `grep` and `cut` get along with: nothing is shortened."""
+    more = row.subject_count - len(row.subjects)
+    columns = (
+        f"{row.at.isoformat(timespec='seconds')}",
+        f"{row.outcome + (f' x{row.count}' if row.count > 1 else ''):<12}",
+        f"{row.rpc:<36}",
+        f"{row.actor_id or '-':<20}",
+        f"{','.join(row.roles) or '-':<16}",
+        f"{row.dealer_id or '-':<6}",
+        f"{row.slug or row.event_type or '-':<28}",
+        ",".join(row.subjects) + (f" +{more}" if more > 0 else ""),
+    )
+    return "  ".join(columns).rstrip()
