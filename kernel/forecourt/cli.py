@@ -104,15 +104,18 @@ def work(service: Annotated[str, typer.Argument(help="The service.")]) -> None:
 @app.command()
 @_answering
 def migrate(services: Services = None) -> None:
-    """Create what is missing in the database."""
+    """Create what is missing in the database, and with AMQP_URI set the queues of all handlers."""
     _operate(_migrate(find_services(services), load(Settings)))
     out.print("migrate: ok")
 
 
 async def _migrate(services: list[Service], settings: Settings) -> None:
+    from forecourt.messaging.declaring import declare_queues
     from forecourt.runtime import migrate as create
 
     await create(services, settings)
+    if settings.amqp_uri is not None:
+        await declare_queues([service.name for service in services])
 
 
 @app.command()

@@ -108,6 +108,9 @@ class Settings(ServiceSettings):
     """Signs tokens, 32 bytes or more; the same for all processes. Made in ``FORECOURT_DATA`` in development,
     required in production."""
 
+    forecourt_roles_file: Path | None = None
+    """Which role may do what, in TOML, instead of the roles that come with the services."""
+
     forecourt_master_key: SecretStr | None = None
     """Wraps the keys of persons: 32 bytes in Base64, several separated by commas, the first wraps. Made in
     ``FORECOURT_DATA`` in development; one of this, the file or Vault is required in production."""

@@ -8,7 +8,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,9 @@ import uvloop
 from aiohttp import web
 
 from forecourt import logs
+from forecourt.access.permissions import Permissions, RolesError, RoleTable
 from forecourt.config import ConfigError, Settings, split_address
+from forecourt.discovery import find_roles
 from forecourt.http import Check, HttpEdge, Route
 from forecourt.messaging.forwarder import connect
 from forecourt.messaging.relay import Relay
@@ -150,6 +152,7 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
     """The gRPC server of all services of a runtime."""
     settings = runtime.settings
     metadata = MetadataReader(settings.tokens(), runtime.clock)
+    permissions = permissions_of(runtime.services, settings)
     apis: list[tuple[Api, Backend]] = [
         (
             api,
@@ -161,6 +164,7 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
                 settings=part.settings,
                 metadata=metadata,
                 audit=runtime.audit,
+                permissions=permissions,
             ),
         )
         for part in runtime.services
@@ -174,6 +178,24 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
             drain_seconds=settings.forecourt_drain_seconds,
         ),
     )
+
+
+def permissions_of(services: Iterable[ServiceRuntime], settings: Settings) -> Permissions:
+    """What each role may do with these services.
+
+    Raises `ConfigError` for a file of roles that does not fit what their methods need, `BindingError` for a method that
+    does not say what it needs.
+    """
+    required = {
+        permission
+        for part in services
+        for api in part.service.apis
+        for permission in api.permissions().values()
+    }
+    try:
+        return Permissions(RoleTable.read(find_roles(settings)).grants(required))
+    except RolesError as error:
+        raise ConfigError(f"FORECOURT_ROLES_FILE: {error}") from None
 
 
 def http_routes(runtime: Runtime) -> list[Route]:

@@ -79,7 +79,7 @@ async def test_no_refusal_that_was_answered_is_missing_in_the_audit(house: Fortr
                 elif error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
 
-    client = house.client("in-vain", "salesperson")
+    client = house.client("in-vain")
     async with asyncio.TaskGroup() as group:
         for _ in range(20):
             group.create_task(try_in_vain(client))

@@ -12,11 +12,14 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import grpc
+import msgspec
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 from pydantic import BaseModel, ConfigDict, Field
 
 from forecourt.access.identity import DevelopmentTokens
+from forecourt.access.permissions import Permissions
+from forecourt.access.scope import Scope
 from forecourt.audit.edge import Audit
 from forecourt.audit.trail import AuditTrail
 from forecourt.clock import ManualClock
@@ -35,6 +38,7 @@ from forecourt.service import Service
 PROTO = """
 syntax = "proto3";
 package edge.shop.v1;
+import "crm/access/access.proto";
 import "crm/privacy/privacy.proto";
 import "google/protobuf/timestamp.proto";
 import "google/type/date.proto";
@@ -77,18 +81,26 @@ message Row { int32 number = 1; string text = 2; }
 message Summary { int32 rows = 1; int32 bad = 2; }
 
 service ShopService {
-  rpc OpenBasket(OpenBasketRequest) returns (CommandResult);
-  rpc CloseBasket(CloseBasketRequest) returns (WrappedResult);
-  rpc EmptyBasket(CloseBasketRequest) returns (CommandResult);
-  rpc OpenTwice(GetBasketRequest) returns (CommandResult);
+  rpc OpenBasket(OpenBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc CloseBasket(CloseBasketRequest) returns (WrappedResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc EmptyBasket(CloseBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc OpenTwice(GetBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc GetBasket(GetBasketRequest) returns (Basket) { option (crm.access.requires) = "shop.basket.view"; }
+  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse) { option (crm.access.requires) = "shop.basket.view"; }
+  rpc Upload(stream Row) returns (Summary) { option (crm.access.requires) = "shop.rows.upload"; }
+  rpc UploadTolerant(stream Row) returns (Summary) { option (crm.access.requires) = "shop.rows.upload"; }
+  rpc Watch(GetBasketRequest) returns (stream Row) { option (crm.access.requires) = "shop.basket.view"; }
+  rpc Chat(stream Row) returns (stream Row) { option (crm.access.requires) = "shop.rows.upload"; }
+}
+
+service CarelessService {
   rpc GetBasket(GetBasketRequest) returns (Basket);
-  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse);
-  rpc Upload(stream Row) returns (Summary);
-  rpc UploadTolerant(stream Row) returns (Summary);
-  rpc Watch(GetBasketRequest) returns (stream Row);
-  rpc Chat(stream Row) returns (stream Row);
+  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse) { option (crm.access.requires) = "All baskets!"; }
 }
 """
+
+
+CONTRACT = Path(__file__).parents[2] / "proto"
 
 
 def _compile() -> None:
@@ -99,9 +111,14 @@ def _compile() -> None:
 
     common = str(Path(next(iter(google.type.__path__))).parent.parent)
     wellknown = str(Path(protoc.__file__).parent / "_proto")
-    ours = str(Path(__file__).parents[2] / "proto")
-    includes = [f"-I{path}" for path in (folder, common, wellknown, ours)]
-    arguments = ["protoc", *includes, f"--python_out={folder}"]
+    arguments = [
+        "protoc",
+        f"-I{folder}",
+        f"-I{common}",
+        f"-I{wellknown}",
+        f"-I{CONTRACT}",
+        f"--python_out={folder}",
+    ]
     assert protoc.main([*arguments, "edge/shop/v1/shop.proto"]) == 0
     sys.path.append(str(folder))
 
@@ -290,7 +307,16 @@ async def chat(rows: AsyncIterator[UploadedRow], _call: Call) -> AsyncIterator[U
 STARTED = asyncio.Event()
 FINISHED: list[str] = []
 
-baskets: Projection[Any] = Projection.__new__(Projection)
+
+class StoredBasket(msgspec.Struct, frozen=True):
+    """A read model that nobody fills: queries only wait for it."""
+
+    basket_id: UUID
+    dealer_id: str
+    brand: str
+
+
+baskets = Projection("basket", version=1, row=StoredBasket, key="basket_id")
 
 
 def make_api() -> Api:
@@ -315,10 +341,17 @@ class Waiting:
 
     asked: list[int] = field(default_factory=list)
 
+    def within(self, _scope: Scope) -> "Waiting":
+        return self
+
     async def wait_for(self, _projection: Any, position: int, _timeout: float) -> None:
         self.asked.append(position)
 
 
+ROLES = {
+    "salesperson": frozenset({"shop.basket.edit", "shop.basket.view", "shop.rows.upload"}),
+    "auditor": frozenset({"shop.basket.view"}),
+}
 KEY = "a development key that is long enough"
 
 
@@ -335,6 +368,7 @@ def make_backend(log: MemoryLog | None = None) -> Backend:
         settings=None,
         metadata=MetadataReader(DevelopmentTokens(KEY), clock),
         audit=Audit.to(AuditTrail(store, clock)),
+        permissions=Permissions(ROLES),
     )
 
 

@@ -329,11 +329,52 @@ async def test_a_dealer_that_is_not_the_tokens_is_denied(shop: Client) -> None:
 
 
 async def test_who_acts_for_several_dealers_names_one_when_writing(channel: Any) -> None:
-    shop = Client(channel, TOKENS.issue("head", dealers=["D001", "D002"], brands=["hongtong"]))
+    shop = Client(
+        channel, TOKENS.issue("head", roles=["salesperson"], dealers=["D001", "D002"], brands=["hongtong"])
+    )
     status = await refused(shop.call("OpenBasket", opening()), grpc.StatusCode.INVALID_ARGUMENT)
     assert fields(status) == {"dealer-id"}
     assert (await shop.call("OpenBasket", opening(), dealer_id="D002")).version == 1
     assert (await shop.call("GetBasket", message("GetBasketRequest", basket_id=ID))).basket_id == ID
+
+
+# --- permissions
+
+
+@pytest.fixture
+def auditor(channel: Any) -> Client:
+    return Client(channel, TOKENS.issue("aud", roles=["auditor"], dealers=["D001"], brands=["hongtong"]))
+
+
+@pytest.mark.parametrize("request_", ["sound", b"\xff not a message"])
+async def test_a_call_without_its_permission_is_denied_before_it_is_read(
+    auditor: Client, request_: Any
+) -> None:
+    sent = opening() if request_ == "sound" else request_
+    status = await refused(auditor.call("OpenBasket", sent), grpc.StatusCode.PERMISSION_DENIED)
+    info = detail(status, error_details_pb2.ErrorInfo)
+    assert (info.reason, info.metadata) == ("permission-missing", {"permission": "shop.basket.edit"})
+
+
+async def test_streams_are_denied_too(auditor: Client) -> None:
+    await refused(auditor.call("Upload", rows(1)), grpc.StatusCode.PERMISSION_DENIED)
+    await refused(anext(aiter(auditor.call("Chat", rows(1)))), grpc.StatusCode.PERMISSION_DENIED)
+
+
+async def test_who_may_look_may_look(auditor: Client) -> None:
+    query = message("GetBasketRequest", basket_id=ID)
+    assert (await auditor.call("GetBasket", query)).basket_id == ID
+    assert [
+        row.number
+        async for row in auditor.call("Watch", message("GetBasketRequest", basket_id=ID, page_size=2))
+    ] == [1, 2]
+
+
+@pytest.mark.parametrize("roles", [[], ["nobody-knows-me"], ["*"], ["Salesperson"]])
+async def test_unknown_roles_give_nothing(channel: Any, roles: list[str]) -> None:
+    eve = Client(channel, TOKENS.issue("eve", roles=roles, dealers=["D001"], brands=["hongtong"]))
+    query = message("GetBasketRequest", basket_id=ID)
+    await refused(eve.call("GetBasket", query), grpc.StatusCode.PERMISSION_DENIED)
 
 
 # --- streams

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 import jwt
 
+from forecourt.access.scope import ALL
 from forecourt.clock import Clock, SystemClock
 from forecourt.errors import Unauthenticated
 
 AUDIENCE = "forecourt"
-ALL = "*"
 MIN_KEY_BYTES = 32
 MAX_TOKEN = 8_000
 _CACHED = 10_000

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from forecourt.access.identity import ALL, Identity, IdentityVerifier
+from forecourt.access.identity import Identity, IdentityVerifier
+from forecourt.access.scope import ALL, UNRESTRICTED, scope_of
 from forecourt.audit.entries import provenance, provenance_of_system
 from forecourt.audit.trail import Origin
 from forecourt.clock import Clock
-from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
+from forecourt.deciders import Command, CommandHandler, Context, Decider, Loaded, Outcome
 from forecourt.errors import Forbidden, ForecourtError, InvalidInput
 
 _MAX_NUMBER = 2**63 - 1
@@ -60,6 +61,7 @@ class MetadataReader:
             brand=_one_of(given, "brand", identity.brands, writes),
             roles=identity.roles,
             metadata=provenance(rpc, identity.roles, identity.dealers, identity.brands),
+            scope=scope_of(identity.dealers, identity.brands),
         )
         return CallMetadata(
             identity, context, _number(given, "expected-version"), _number(given, "after-position") or 0
@@ -162,7 +164,10 @@ def _invalid(key: str, reason: str) -> InvalidInput:
 
 
 class CallCommands:
-    """Runs commands on behalf of one call: ids, actor and time are the call's."""
+    """Runs commands on behalf of one call: ids, actor, time and scope are the call's.
+
+    What lies outside the scope is, for all methods, not there.
+    """
 
     __slots__ = ("_context", "_handler", "stored")
 
@@ -199,20 +204,30 @@ class CallCommands:
 
     async def version(self, decider: Decider[Any], aggregate_id: UUID) -> int:
         """The version of an aggregate, 0 where there is none: what a caller's expectation is compared with."""
-        return (await self._handler.load(decider, aggregate_id)).version
+        return (await self._load(decider, aggregate_id)).version
 
     async def position(self, decider: Decider[Any], aggregate_id: UUID) -> int:
         """The position of an aggregate's last event, 0 where there is none."""
-        return (await self._handler.load(decider, aggregate_id)).position
+        return (await self._load(decider, aggregate_id)).position
 
     async def state(self, decider: Decider[Any], aggregate_id: UUID) -> Any:
         """The present state of an aggregate, the decider's initial one where there is none."""
-        return (await self._handler.load(decider, aggregate_id)).state
+        return (await self._load(decider, aggregate_id)).state
 
     async def owner(self, decider: Decider[Any], aggregate_id: UUID) -> tuple[str, str]:
         """The dealer and brand that an aggregate belongs to, empty where there is none."""
-        loaded = await self._handler.load(decider, aggregate_id)
-        return loaded.dealer_id, loaded.brand
+        owner = (await self._load(decider, aggregate_id)).ownership
+        return owner.dealer_id, owner.brand
+
+    async def require_reachable(self, decider: Decider[Any], aggregate_id: UUID) -> None:
+        """Raise `NotFound` where the id is taken by an aggregate outside the caller's scope.
+
+        For calls that do something else before a command with ``creates="if_missing"``.
+        """
+        await self._handler.load(decider, aggregate_id, self._context.scope, foreign_is_missing=False)
+
+    async def _load(self, decider: Decider[Any], aggregate_id: UUID) -> Loaded[Any]:
+        return await self._handler.load(decider, aggregate_id, self._context.scope)
 
     async def head(self) -> int:
         """The position of the last event in the store: a read model that has reached it shows everything."""
@@ -247,7 +262,8 @@ class Call:
         self.expected = metadata.expected
         self.after_position = metadata.after_position
         self.commands = CallCommands(commands, metadata.context)
-        self.read_models = read_models
+        scope = metadata.context.scope
+        self.read_models = read_models if scope is UNRESTRICTED else read_models.within(scope)
         self.clock = clock
         self.settings = settings
 

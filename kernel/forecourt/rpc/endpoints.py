@@ -19,6 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from pydantic import BaseModel, ValidationError
 
 from forecourt import logs, metrics
+from forecourt.access.permissions import PermissionMissing, Permissions, permission_of
 from forecourt.audit.edge import Audit, RpcAudit
 from forecourt.audit.subjects import subjects_of_request
 from forecourt.audit.trail import AuditUnavailable
@@ -26,6 +27,7 @@ from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Decider, Outcome
 from forecourt.errors import ForecourtError, InvalidInput, NotFound, Unavailable, invalid_input
 from forecourt.projections.projection import Projection
+from forecourt.projections.scoping import with_owners
 from forecourt.rpc.binding import Api, Kind, Rpc, outcome_writer, result_writer
 from forecourt.rpc.calls import Call, CallMetadata, MetadataReader, correlation_of
 from forecourt.rpc.convert import reader
@@ -58,6 +60,7 @@ class Backend:
     settings: Any
     metadata: MetadataReader
     audit: Audit
+    permissions: Permissions
 
 
 def handlers(api: Api, backend: Backend) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
@@ -84,12 +87,14 @@ class _Endpoint:
     def __init__(self, method: MethodDescriptor, rpc: Rpc, backend: Backend) -> None:
         self._rpc = rpc
         self._backend = backend
+        self._permission = permission_of(method)
         self._handle: Handler = rpc.handle or _unbound
         self._parse = GetMessageClass(method.input_type).FromString
         self._read = reader(method.input_type, rpc.model)
         self._validate = rpc.model.model_validate
         self._write = result_writer(method)
         self._decider: Decider[Any] = rpc.decider or _NO_DECIDER
+        self._reads = with_owners(rpc.reads)
         self._outcome = outcome_writer(method) if rpc.decider is not None else _lazily(method)
         writes = rpc.kind is Kind.COMMAND
         outcomes, seconds = (
@@ -194,7 +199,10 @@ class _Endpoint:
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed before the call was begun")
         given = servicer.invocation_metadata() or ()
-        return self._backend.metadata.read(given, writes=self._rpc.writes, rpc=self._name)
+        metadata = self._backend.metadata.read(given, writes=self._rpc.writes, rpc=self._name)
+        if self._permission not in self._backend.permissions.of(metadata.identity.roles):
+            raise PermissionMissing(self._permission)
+        return metadata
 
     def _call(self, servicer: Servicer) -> Call:
         backend = self._backend
@@ -234,7 +242,7 @@ class _Endpoint:
         remaining = servicer.time_remaining()
         limit = FRESHNESS_SECONDS if remaining is None else min(FRESHNESS_SECONDS, remaining)
         await asyncio.gather(
-            *(read_models.wait_for(projection, call.after_position, limit) for projection in self._rpc.reads)
+            *(read_models.wait_for(projection, call.after_position, limit) for projection in self._reads)
         )
 
     async def _answer(self, result: Any, call: Call, request: Any = None) -> bytes:
