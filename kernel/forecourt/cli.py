@@ -216,7 +216,7 @@ def keys_status() -> None:
 
 
 @app.command()
-@_answering
+@answering
 def audit(
     actor: Annotated[str | None, typer.Option(help="Only those of this actor.")] = None,
     subject: Annotated[str | None, typer.Option(help="Only those about this id.")] = None,
@@ -240,11 +240,11 @@ def audit(
         rpc=rpc,
         outcome=outcome,
         dealer_id=dealer,
-        since=None if since is None else _moment(since),
-        until=None if until is None else _moment(until),
+        since=None if since is None else to_moment(since),
+        until=None if until is None else to_moment(until),
         limit=limit,
     )
-    _operate(show_entries(question, load(Settings), out, as_json=as_json, follow=follow))
+    operate(show_entries(question, load(Settings), out, as_json=as_json, follow=follow))
 
 
 # --- parked messages
