@@ -22,6 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from forecourt.errors import ForecourtError
 from forecourt.eventstore.port import StoredEvent
+from forecourt.tracing import HEADER
 from forecourt.tracing_export import CollectorExport, headers_of
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ Attributes = Mapping[str, str | int]
 Carrier = Mapping[str, str]
 
 _W3C = TraceContextTextMapPropagator()
-_FIELDS = ("traceparent", "tracestate")
+_FIELDS = (HEADER, "tracestate")
 _NOWHERE = contexts.Context()
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -89,7 +90,7 @@ class Tracer:
     def received(event: StoredEvent, headers: Mapping[str, Any]) -> StoredEvent:
         """An event whose trace goes on from its message's header: from the publishing, not from the command."""
         carrier = {name: headers[name] for name in _FIELDS if isinstance(headers.get(name), str)}
-        if "traceparent" not in carrier:
+        if HEADER not in carrier:
             return event
         return msgspec.structs.replace(event, metadata=_encode(carrier).decode())
 
@@ -165,8 +166,9 @@ class Tracer:
 
         @contextmanager
         def call(servicer: Any) -> Iterator[None]:
+            # Not the caller's tracestate: it is free text, and what is in an event's metadata stays for ever.
             carrier = {
-                key: str(value) for key, value in servicer.invocation_metadata() or () if key in _FIELDS
+                key: str(value) for key, value in servicer.invocation_metadata() or () if key == HEADER
             }
             with self.span(name, SpanKind.SERVER, carrier, attributes) as span:
                 try:
