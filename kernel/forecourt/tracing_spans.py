@@ -54,7 +54,7 @@ class Tracer:
             "service.name": name,
             "service.namespace": "forecourt",
             "service.instance.id": str(uuid.uuid4()),
-            "forecourt.role": role,
+            "crm.role": role,
         }
         return cls(CollectorExport(endpoint, headers_of(os.environ)), resource)
 
@@ -100,7 +100,7 @@ class Tracer:
     def span(
         self, name: str, kind: SpanKind, carrier: Carrier | None, attributes: Attributes
     ) -> Iterator[Span]:
-        """A span around what is done inside, a child of what ``carrier`` holds; what escapes marks it as failed."""
+        """A span around what is done inside, a child of what ``carrier`` holds; what escapes is named in it."""
         parent = _NOWHERE if not carrier else _W3C.extract(carrier, context=_NOWHERE)
         with self._tracer.start_as_current_span(
             name,
@@ -113,7 +113,9 @@ class Tracer:
             try:
                 yield span
             except Exception as error:
-                failed(span, error)
+                span.set_attribute("error.type", _word(error))
+                if kind is not SpanKind.SERVER:
+                    span.set_status(StatusCode.ERROR)
                 raise
 
     def published(self, event: StoredEvent) -> "tuple[Span, dict[str, str]] | None":
@@ -146,9 +148,9 @@ class Tracer:
     def delivery(self, channel: str, provider: str, message_id: str, metadata: str) -> Any:
         """A context manager: the span of one attempt to deliver a message that ``metadata`` asked for."""
         attributes = {
-            "forecourt.channel": channel,
-            "forecourt.provider": provider,
-            "forecourt.message": message_id,
+            "crm.channel": channel,
+            "crm.provider": provider,
+            "crm.message": message_id,
         }
         return self.span(f"send {channel}", SpanKind.CLIENT, self.carried(metadata), attributes)
 
@@ -176,6 +178,8 @@ class Tracer:
                 finally:
                     code = _code(servicer.code())
                     span.set_attribute("rpc.grpc.status_code", code)
+                    if code in _OURS:
+                        span.set_status(StatusCode.ERROR)
 
         if handler.response_streaming:
             shape = "stream_stream" if handler.request_streaming else "unary_stream"
@@ -183,6 +187,19 @@ class Tracer:
         shape = "stream_unary" if handler.request_streaming else "unary_unary"
         return handler._replace(**{shape: _unary(getattr(handler, shape), call)})
 
+
+_OURS = frozenset(
+    status.value[0]
+    for status in (
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    )
+)
+"""Statuses that are a failure of the server, by OpenTelemetry's conventions; others are the caller's doing."""
 
 _MESSAGING = {"messaging.system": "rabbitmq", "messaging.destination.name": "crm.events"}
 
@@ -196,11 +213,11 @@ def _resource(own: Mapping[str, str]) -> Resource:
     return Resource(dict(own)).merge(OTELResourceDetector().detect())
 
 
-def failed(span: Span, error: BaseException) -> None:
-    """Mark a span as failed, without the error's message, which may hold a person's data."""
-    slug = error.slug if isinstance(error, ForecourtError) else type(error).__name__
-    span.set_status(StatusCode.ERROR, slug)
-    span.set_attribute("error.type", slug)
+def _word(error: BaseException) -> str:
+    """Slug or class of an error, without its message, which may hold a person's data."""
+    while isinstance(error, grpc.aio.AbortError) and error.__context__ is not None:
+        error = error.__context__
+    return error.slug if isinstance(error, ForecourtError) else type(error).__name__
 
 
 def _code(code: Any) -> int:

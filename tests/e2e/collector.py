@@ -37,7 +37,7 @@ class Collector:
         self.bodies.append(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             about = {one.key: one.value.string_value for one in resource.resource.attributes}
-            process = f"{about['service.name']} {about['forecourt.role']}"
+            process = f"{about['service.name']} {about['crm.role']}"
             for scope in resource.scope_spans:
                 self.spans += [_seen(span, process) for span in scope.spans]
         return web.Response(content_type="application/x-protobuf")

@@ -210,7 +210,7 @@ class Sender:
         asked = await self.commands.origin(notification, row.notification_id)
         key = str(row.notification_id)
         with tracing.tracer.delivery(row.channel, provider.name, key, asked) as span:
-            span.set_attribute("forecourt.outcome", await self._send(row, provider, address))
+            span.set_attribute("crm.outcome", await self._send(row, provider, address))
 
     async def _send(self, row: NotificationRow, provider: Provider, address: str) -> str:
         """One attempt, recorded before and after; its outcome."""

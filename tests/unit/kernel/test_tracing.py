@@ -14,7 +14,7 @@ import pytest
 from amqp.serialization import loads
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import REGISTRY
 
 from customer.customer import RegisterCustomer, customer
@@ -209,3 +209,25 @@ async def test_a_collector_that_is_away_costs_spans_and_nothing_else() -> None:
 def spans(outcome: str) -> float:
     """The counter of spans."""
     return REGISTRY.get_sample_value("forecourt_trace_spans_total", {"outcome": outcome}) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("code", "failed"), [(grpc.StatusCode.NOT_FOUND, False), (grpc.StatusCode.INTERNAL, True)]
+)
+async def test_only_what_is_the_servers_fault_fails_a_call(
+    ended: InMemorySpanExporter, code: grpc.StatusCode, failed: bool
+) -> None:
+    async def abort(request: bytes, servicer: Any) -> bytes:
+        try:
+            raise KeyError("王伟")
+        except KeyError:
+            raise grpc.aio.AbortError from None
+
+    table: Any = on().handlers("crm.x.v1.X", {"Do": grpc.unary_unary_rpc_method_handler(abort)})
+    servicer: Any = SimpleNamespace(invocation_metadata=lambda: None, code=lambda: code)
+    with pytest.raises(grpc.aio.AbortError):
+        await table["Do"].unary_unary(b"", servicer)
+    [span] = ended.get_finished_spans()
+    assert (span.status.status_code is StatusCode.ERROR) is failed
+    assert (span.attributes or {})["error.type"] == "KeyError"
+    assert not span.status.description
