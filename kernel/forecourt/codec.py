@@ -90,30 +90,28 @@ class Codec:
 
     async def decode(self, batch: Sequence[StoredEvent]) -> list[Recorded[AnyEvent]]:
         """The typed events of a batch, with one lookup of keys. Raises `UndecodableEvent`."""
-        drafts = {}
-        for index, stored in enumerate(batch):
-            if _MEMBER in stored.data and (draft := self._sealed(stored)) is not None:
-                drafts[index] = draft
-        if not drafts:
+        opened = [self._open(stored) if _MEMBER in stored.data else None for stored in batch]
+        persons = {stored.person for stored in opened if stored is not None}
+        if not persons:
             return self.registry.decode_all(batch)
         if self._keys is None:
-            raise UndecodableEvent(batch[next(iter(drafts))], "is encrypted, and there are no keys here")
-        entries = await self._keys.get({draft.person for draft in drafts.values()})
+            at = next(index for index, stored in enumerate(opened) if stored is not None)
+            raise UndecodableEvent(batch[at], "is encrypted, and there are no keys here")
+        entries = await self._keys.get(persons)
         read, found = self.registry.read, []
-        for index, stored in enumerate(batch):
-            draft = drafts.get(index)
-            if draft is None:
+        for stored, sealed in zip(batch, opened, strict=True):
+            if sealed is None:
                 found.append(read(stored, None))
-            else:
-                entry = entries.get(draft.person)
-                if isinstance(entry, PersonKey):
-                    _unseal(draft, entry, stored)
-                found.append(read(stored, draft.data))
-        if len(entries) < len(drafts) and (lost := sum(one.person not in entries for one in drafts.values())):
-            log.warning("events of persons whose key is lost", count=lost)
+                continue
+            entry = entries.get(sealed.person)
+            if type(entry) is PersonKey:
+                _unseal(sealed, entry, stored)
+            found.append(read(stored, sealed.data))
+        if lost := len(persons) - len(entries):
+            log.warning("keys of persons are lost", persons=lost)
         return found
 
-    def _sealed(self, stored: StoredEvent) -> _Sealed | None:
+    def _open(self, stored: StoredEvent) -> _Sealed | None:
         """A stored event, taken apart; None where nothing in it is read that is encrypted."""
         fields = self.registry.personal(stored)
         if fields is None:

@@ -166,7 +166,7 @@ class PostgresKeys:
             self._cache.popitem(last=False)
 
     async def _fetch(self, persons: Collection[Person]) -> dict[Person, Entry]:
-        news, known = self._news, [person for person in persons if is_canonical(person)]
+        news, known = self._news, list(filter(is_canonical, persons))
         self.queries += 1
         rows = await self._pool.fetch(_LOOKUP, known)
         living = [(person, Wrapped(master, blob)) for person, master, blob in rows if blob is not None]
