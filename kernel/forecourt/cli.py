@@ -212,6 +212,41 @@ def keys_status() -> None:
     operate(show_keys(load(Settings), out))
 
 
+# --- the audit
+
+
+@app.command()
+@answering
+def audit(
+    actor: Annotated[str | None, typer.Option(help="Only those of this actor.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only those about this id.")] = None,
+    rpc: Annotated[str | None, typer.Option(help="Only those of this RPC or handler.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="accepted, unchanged, refused, read or rejected.")
+    ] = None,
+    dealer: Annotated[str | None, typer.Option(help="Only those of this dealer.")] = None,
+    since: Annotated[str | None, typer.Option(help="At this ISO 8601 time or later.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this ISO 8601 time.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    follow: Annotated[bool, typer.Option(help="Go on with what comes, until Ctrl-C.")] = False,
+) -> None:
+    """Who did what, the newest last. Asking is itself an entry."""
+    from forecourt.audit.listing import Question, show_entries
+
+    question = Question(
+        actor_id=actor,
+        subject=subject,
+        rpc=rpc,
+        outcome=outcome,
+        dealer_id=dealer,
+        since=None if since is None else to_moment(since),
+        until=None if until is None else to_moment(until),
+        limit=limit,
+    )
+    operate(show_entries(question, load(Settings), out, as_json=as_json, follow=follow))
+
+
 # --- parked messages
 
 Queue = Annotated[str, typer.Argument(help="The handler, such as sales.plan_return_visit.")]

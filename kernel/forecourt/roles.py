@@ -163,6 +163,7 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
                 clock=runtime.clock,
                 settings=part.settings,
                 metadata=metadata,
+                audit=runtime.audit,
                 permissions=permissions,
             ),
         )
