@@ -6,7 +6,7 @@ tuple, list or dict, else the text ``[erased]``. A field of any other type must 
 """
 
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -72,10 +72,16 @@ class PersonalFields:
             value = data.get(name)
             if value is None:
                 continue
-            left = _erased(part, value)
+            left = _replaced(part, value, _erased)
             if left != value:
                 taken[name], data[name] = value, left
         return taken
+
+    def masked(self, data: dict[str, Any], mask: str) -> dict[str, Any]:
+        """Decoded JSON, encrypted or not, with ``mask`` in the place of every personal value."""
+        shown: dict[str, Any] = _replaced(self.fields, data, lambda leaf, value: mask)
+        shown.pop(SEALED, None)
+        return shown
 
     def paths(self) -> Iterator[tuple[str, Leaf]]:
         """Every path, with 0 for any index."""
@@ -162,21 +168,27 @@ def _empty(annotation: Any, where: str) -> Any:
     )
 
 
-def _erased(node: Node, value: Any) -> Any:
-    """What is left of a value once its person is erased; data that does not fit stays."""
+def _replaced(node: Node, value: Any, by: Callable[[Leaf, Any], Any]) -> Any:
+    """A value with ``by`` in the place of all that is personal in it; data that does not fit stays."""
     if value is None:
         return None
     if isinstance(node, Leaf):
-        # Nothing was said: there is nothing to hide.
-        return value if value in ("", [], {}) else node.erased
+        return by(node, value)
     if isinstance(node, Fields):
         if not isinstance(value, dict):
             return value
-        left = {name: _erased(part, value[name]) for name, part in node.parts if name in value}
-        return {**value, **left}
+        return {
+            **value,
+            **{name: _replaced(part, value[name], by) for name, part in node.parts if name in value},
+        }
     if isinstance(value, dict):
-        return {key: _erased(node.part, one) for key, one in value.items()}
-    return [_erased(node.part, one) for one in value] if isinstance(value, list) else value
+        return {key: _replaced(node.part, one, by) for key, one in value.items()}
+    return [_replaced(node.part, one, by) for one in value] if isinstance(value, list) else value
+
+
+def _erased(leaf: Leaf, value: Any) -> Any:
+    # Where nothing was said, there is nothing to hide.
+    return value if value in ("", [], {}) else leaf.erased
 
 
 def _leaves(node: Node, prefix: str) -> Iterator[tuple[str, Leaf]]:
