@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from forecourt import cli_backup, cli_care
+from forecourt.access.permissions import RolesError
 from forecourt.cli_care import moment as to_moment
 from forecourt.config import ConfigError, Settings, load
 from forecourt.console import answering, operate, out
-from forecourt.discovery import find_services
+from forecourt.discovery import find_roles, find_services
 from forecourt.service import Service
 
 app = typer.Typer(name="forecourt", no_args_is_help=True, add_completion=False, help=__doc__)
@@ -123,6 +124,10 @@ def token(
     settings = load(Settings)
     if settings.forecourt_env == "production":
         raise ConfigError("FORECOURT_ENV: development tokens are not issued in production")
+    try:
+        find_roles(settings).require(role or ())
+    except RolesError as error:
+        raise ConfigError(f"--role: {error}") from None
     issued = settings.tokens().issue(
         actor, roles=role or (), dealers=dealer or (), brands=brand or (), valid_for=timedelta(hours=hours)
     )
@@ -211,6 +216,41 @@ def keys_status() -> None:
     from forecourt.operations import show_keys
 
     operate(show_keys(load(Settings), out))
+
+
+# --- the audit
+
+
+@app.command()
+@answering
+def audit(
+    actor: Annotated[str | None, typer.Option(help="Only those of this actor.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only those about this id.")] = None,
+    rpc: Annotated[str | None, typer.Option(help="Only those of this RPC or handler.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="accepted, unchanged, refused, read or rejected.")
+    ] = None,
+    dealer: Annotated[str | None, typer.Option(help="Only those of this dealer.")] = None,
+    since: Annotated[str | None, typer.Option(help="At this ISO 8601 time or later.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this ISO 8601 time.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    follow: Annotated[bool, typer.Option(help="Go on with what comes, until Ctrl-C.")] = False,
+) -> None:
+    """Who did what, the newest last. Asking is itself an entry."""
+    from forecourt.audit.listing import Question, show_entries
+
+    question = Question(
+        actor_id=actor,
+        subject=subject,
+        rpc=rpc,
+        outcome=outcome,
+        dealer_id=dealer,
+        since=None if since is None else to_moment(since),
+        until=None if until is None else to_moment(until),
+        limit=limit,
+    )
+    operate(show_entries(question, load(Settings), out, as_json=as_json, follow=follow))
 
 
 # --- parked messages
