@@ -31,7 +31,15 @@ TIME = "google.protobuf.Timestamp"
 AN_ID = str(uuid5(NAMESPACE_URL, "nobody"))
 VIN = a_vin(900_000)
 CODES = (
-    *("adviser_id", "technician_id", "inspector_id", "owner_id", "responsible_id", "salesperson_id"),
+    *(
+        "adviser_id",
+        "technician_id",
+        "inspector_id",
+        "owner_id",
+        "responsible_id",
+        "salesperson_id",
+        "actor_id",
+    ),
     *("invoice_number", "claim_number", "part_number", "bay"),
 )
 DATES = ("day", "since", "until", "valid_until", "insurance_until", "expected_on")
@@ -54,6 +62,7 @@ PLAUSIBLE: dict[str, Any] = {
     "question": "advice",
     "model_year": 2026,
     "minutes": 60,
+    "crm.audit.v1.ListEntriesRequest.subject": VIN,
     "crm.customer.v1.ContactPoint.value": "13912345678",
     "crm.customer.v1.AddContactPointRequest.value": "13912345678",
     "crm.service_desk.v1.RepairLine.quantity": "1.5",
