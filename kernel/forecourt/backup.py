@@ -1,6 +1,6 @@
 """``forecourt backup``: pg_dump and pg_restore, wrapped so that a backup is one moment, complete, and known to be good.
 
-A backup is a folder with ``forecourt.dump`` (all schemas but the keys of persons) and ``manifest.json``, and, at
+A backup is a folder with ``events.dump`` (all schemas but the keys of persons) and ``manifest.json``, and, at
 another place, a file with the keys. Whoever has both can read everything: keep them on different media. Both are
 dumped in one snapshot of the database. Read models hold personal data in clear, which destroying a key would not erase
 from a backup: they are left out, unless asked for, and built anew from the events.
@@ -38,7 +38,7 @@ from forecourt.projections.rebuild import Rebuild
 from forecourt.runtime import Runtime, ServiceRuntime
 from forecourt.service import Service
 
-DUMP = "forecourt.dump"
+DUMP = "events.dump"
 MANIFEST = "manifest.json"
 KEYS_SCHEMA = "keys"
 FORMAT = 1

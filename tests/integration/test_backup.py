@@ -66,7 +66,7 @@ class Source:
 
     def plain(self) -> str:
         """The dump in SQL."""
-        command = [str(programs() / "pg_restore"), "--file=-", str(self.folder / "forecourt.dump")]
+        command = [str(programs() / "pg_restore"), "--file=-", str(self.folder / "events.dump")]
         return subprocess.run(command, capture_output=True, check=True).stdout.decode()
 
     async def verify(self, settings: Settings | None = None, **options: bool) -> list[str]:
@@ -99,7 +99,7 @@ async def test_a_backup_is_one_moment_and_verifies(source: Source) -> None:
     assert manifest.categories["customer"].events == manifest.position
     assert await source.verify() == []
     assert NAME in source.plain(), "read models are in clear"
-    for file in (source.folder / "forecourt.dump", source.keys):
+    for file in (source.folder / "events.dump", source.keys):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
