@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 export PYTHON ?= python3
+# Test processes; each has its own servers, and takes whole files.
+TEST_PROCESSES ?= 2
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard kernel/pyproject.toml proto/pyproject.toml services/*/pyproject.toml)
@@ -27,7 +29,7 @@ proto/gen/.stamp: $(PROTO) requirements.lock tools/proto_generate.sh | .venv/sta
 proto: setup ## Generate the gRPC stubs; check style and compatibility of proto/
 	@tools/proto_check.sh
 
-reference: setup ## Write what is made from code and rules: configuration, metrics, runbook list, dashboards
+reference: setup ## Write what is made from code and rules: configuration, metrics, permissions, runbook list, dashboards
 	@$(BIN)/python -m tools.reference
 
 lint: setup ## Check style, types, layers, and the contract
@@ -45,10 +47,10 @@ format: setup ## Rewrite the code in the house style
 
 test: setup ## Run every test, on real servers of its own
 	@$(BIN)/python tools/servers.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 unit: setup ## Run the tests that need no server
-	$(BIN)/python -m pytest -m "not integration and not e2e and not faults"
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not integration and not e2e and not faults"
 
 test-eventstoredb: setup ## The event store's suite on the server that EVENTSTOREDB_URI names
 	@test -n "$$EVENTSTOREDB_URI" || { echo "EVENTSTOREDB_URI: is not set; name the server, such as esdb://host:2113?tls=false"; exit 2; }

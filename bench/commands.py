@@ -2,6 +2,7 @@
 
 from bench.harness import Bench, address, output_of, process
 from forecourt.config import Settings, load_from
+from forecourt.rpc.wiring import token_issuer
 
 
 async def run(bench: Bench) -> None:
@@ -15,16 +16,19 @@ async def run(bench: Bench) -> None:
         "FORECOURT_DATA": str(bench.data),
         "AMQP_URI": bench.amqp_uri,
     }
-    tokens = load_from(Settings, env).tokens()
-    token = tokens.issue("bench", roles=["salesperson"], dealers=["D001"], brands=["hongtong"])
-    load_env = {"BENCH_TOKEN": token}
+    tokens = token_issuer(load_from(Settings, env))
+
+    def load_env(kind: str) -> dict[str, str]:
+        role = "head_office" if kind == "import" else "salesperson"
+        return {"BENCH_TOKEN": tokens.issue("bench", roles=[role], dealers=["D001"], brands=["hongtong"])}
+
     calls = bench.count(8_000)
     first = 0
 
     async def rate(kind: str, target: str) -> float:
         nonlocal first
         first += 1_000_000
-        return float(await output_of("bench.load", kind, target, str(calls), str(first), env=load_env))
+        return float(await output_of("bench.load", kind, target, str(calls), str(first), env=load_env(kind)))
 
     await output_of("forecourt.cli", "migrate", "customer", env=env)
     async with (

@@ -57,6 +57,22 @@ class Staff:
         return dealer_id in self._dealers
 
 
+class Store:
+    """The staff of one store, by what they do."""
+
+    def __init__(self, channel: grpc.aio.Channel, tokens: TokenSource, dealer: str) -> None:
+        def hire(role: str) -> Staff:
+            return Staff(channel, tokens, f"{role.replace('_', '-')}-{dealer}", [dealer], role)
+
+        self.seller = hire("salesperson")
+        self.sales_manager = hire("sales_manager")
+        self.adviser = hire("service_adviser")
+        self.technician = hire("technician")
+        self.workshop_manager = hire("workshop_manager")
+        self.care = hire("customer_care_agent")
+        self.cashier = hire("finance")
+
+
 class Calls:
     """A stub whose methods send the metadata along: ``await calls.GetLead(request)``."""
 

@@ -28,7 +28,7 @@ from crm.customer.v1 import customer_pb2 as customer
 from crm.notify.v1 import notify_pb2
 from crm.sales.v1 import lead_pb2, opportunity_pb2, order_pb2
 from crm.service_desk.v1 import care_pb2, complaint_pb2, repair_order_pb2
-from demo.client import CHUNK_ROWS, Staff, import_chunks, read_rows
+from demo.client import CHUNK_ROWS, Staff, Store, import_chunks, read_rows
 from demo.generate import DEALERS, INPUT, LEADS
 from demo.report import Report, once_per_reason
 from demo.showroom import LOST, SOLD, Showroom
@@ -51,15 +51,7 @@ class Day:
         self._report = report
         self._out = report.out
         self._office = Staff(channel, platform, "head-office", DEALERS, "head_office")
-        self._sellers = {
-            one: Staff(channel, platform, f"sales-{one}", [one], "salesperson") for one in DEALERS
-        }
-        self._managers = {
-            one: Staff(channel, platform, f"manager-{one}", [one], "store_manager") for one in DEALERS
-        }
-        self._advisers = {
-            one: Staff(channel, platform, f"adviser-{one}", [one], "service_adviser") for one in DEALERS
-        }
+        self._stores = {one: Store(channel, platform, one) for one in DEALERS}
         self._now = datetime.now(UTC)
         self._buyers: list[str] = []
         self._owners: list[Owner] = []
@@ -120,7 +112,7 @@ class Day:
         self._owners = await owners_of(self._office, with_vehicle, dealers)
 
     async def _sell(self) -> None:
-        showroom = Showroom(self._sellers, self._managers, self._now)
+        showroom = Showroom(self._stores, self._now)
         with self._out.status("receiving vehicles, capturing leads"):
             vehicles = await showroom.receive_stock()
             leads = await showroom.capture_leads()
@@ -131,7 +123,7 @@ class Day:
         self._report.expect("cars sold", len(self._buyers), SOLD)
 
     async def _serve(self) -> None:
-        workshop = Workshop(self._advisers, self._managers, self._now)
+        workshop = Workshop(self._stores, self._now)
         with self._out.status("repairing"):
             repaired = await workshop.repair_all(self._owners)
         with self._out.status("handling complaints"):
@@ -149,7 +141,7 @@ class Day:
             for days in steps:
                 await self._set_clock(self._now + timedelta(days=days))
                 await self._settle_after_timers()
-                answered += await Workshop(self._advisers, self._managers, self._now).answer_return_visits()
+                answered += await Workshop(self._stores, self._now).answer_return_visits()
                 await self._settle()
                 progress.advance(task)
         self._report.expect("return visits answered", answered, SOLD + REPAIRS + COMPLAINTS + 1)

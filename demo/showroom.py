@@ -8,7 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from crm.customer.v1 import customer_pb2 as customer
 from crm.sales.v1 import lead_pb2, opportunity_pb2, order_pb2, vehicle_pb2
-from demo.client import Staff, money, timestamp
+from demo.client import Store, money, timestamp
 from demo.generate import DEALERS, INPUT
 
 SOLD = 20
@@ -35,10 +35,9 @@ class StockVehicle:
 
 @dataclass
 class Showroom:
-    """The sales staff of each store, and a manager who approves."""
+    """The sale of cars in each store."""
 
-    sellers: dict[str, Staff]
-    managers: dict[str, Staff]
+    stores: dict[str, Store]
     now: datetime
 
     async def receive_stock(self) -> list[StockVehicle]:
@@ -49,8 +48,8 @@ class Showroom:
         return vehicles
 
     async def _receive(self, vehicle: StockVehicle) -> None:
-        sales = self.sellers[vehicle.dealer].sales
-        vin = vehicle.vin
+        store = self.stores[vehicle.dealer]
+        sales, vin = store.sales_manager.sales, vehicle.vin
         await sales.RegisterVehicle(
             vehicle_pb2.RegisterVehicleRequest(vin=vin, model=vehicle.model, colour="white", model_year=2026)
         )
@@ -62,7 +61,7 @@ class Showroom:
         await sales.ReceiveIntoStock(
             vehicle_pb2.ReceiveIntoStockRequest(vin=vin, store=vehicle.dealer, odometer_km=8)
         )
-        await sales.PassPdi(vehicle_pb2.PassPdiRequest(vin=vin, inspector="T-01"))
+        await store.technician.sales.PassPdi(vehicle_pb2.PassPdiRequest(vin=vin, inspector="T-01"))
 
     async def capture_leads(self) -> list[tuple[str, str]]:
         """Send all ADF leads; answers (dealer, lead id) of those that are leads."""
@@ -70,7 +69,7 @@ class Showroom:
         dealers = [DEALERS[(number + 1) % len(DEALERS)] for number in range(len(files))]
         answers = await asyncio.gather(
             *(
-                self.sellers[dealer].sales.CaptureAdfLead(
+                self.stores[dealer].seller.sales.CaptureAdfLead(
                     lead_pb2.CaptureAdfLeadRequest(xml=file.read_bytes())
                 )
                 for dealer, file in zip(dealers, files, strict=True)
@@ -98,7 +97,7 @@ class Showroom:
 
     async def _opportunity(self, dealer: str, lead_id: str, model: str) -> tuple[str, str]:
         """From lead to customer and opportunity: (customer id, opportunity id)."""
-        seller = self.sellers[dealer]
+        seller = self.stores[dealer].seller
         lead = await seller.sales.GetLead(lead_pb2.GetLeadRequest(lead_id=lead_id))
         points = [customer.ContactPoint(kind=customer.CONTACT_KIND_MOBILE, value=lead.phone)]
         if lead.email:
@@ -121,7 +120,7 @@ class Showroom:
         return registered.id, opportunity.id
 
     async def _sell(self, vehicle: StockVehicle, lead_id: str) -> str:
-        sales = self.sellers[vehicle.dealer].sales
+        sales = self.stores[vehicle.dealer].seller.sales
         customer_id, opportunity_id = await self._opportunity(vehicle.dealer, lead_id, vehicle.model)
         await self._test_drive(vehicle, opportunity_id)
         car = opportunity_pb2.SaleLine(
@@ -148,13 +147,13 @@ class Showroom:
         await sales.AllocateVehicle(order_pb2.AllocateVehicleRequest(order_id=order.id, vin=vehicle.vin))
         await self._pay(vehicle, order.id)
         await self._hand_over(vehicle, order.id)
-        await self.sellers[vehicle.dealer].customer.ChangeCategory(
+        await self.stores[vehicle.dealer].seller.customer.ChangeCategory(
             customer.ChangeCategoryRequest(customer_id=customer_id, category=customer.CUSTOMER_KIND_BUYER)
         )
         return customer_id
 
     async def _test_drive(self, vehicle: StockVehicle, opportunity_id: str) -> None:
-        sales = self.sellers[vehicle.dealer].sales
+        sales = self.stores[vehicle.dealer].seller.sales
         starts = self.now + timedelta(hours=1)
         drive = await sales.ScheduleTestDrive(
             opportunity_pb2.ScheduleTestDriveRequest(
@@ -176,8 +175,8 @@ class Showroom:
         )
 
     async def _pay(self, vehicle: StockVehicle, order_id: str) -> None:
-        sales = self.sellers[vehicle.dealer].sales
-        await sales.RecordDeposit(
+        sales, cashier = self.stores[vehicle.dealer].seller.sales, self.stores[vehicle.dealer].cashier.sales
+        await cashier.RecordDeposit(
             order_pb2.RecordDepositRequest(
                 order_id=order_id, amount=money(DEPOSIT), method=order_pb2.PAYMENT_METHOD_MOBILE
             )
@@ -190,19 +189,20 @@ class Showroom:
                 amount=money(INSURANCE),
             )
         )
-        await sales.RecordPayment(
+        await cashier.RecordPayment(
             order_pb2.RecordPaymentRequest(
                 order_id=order_id,
                 amount=money(PRICE + INSURANCE - DEPOSIT),
                 method=order_pb2.PAYMENT_METHOD_BANK_TRANSFER,
             )
         )
-        await sales.IssueInvoice(
+        await cashier.IssueInvoice(
             order_pb2.IssueInvoiceRequest(order_id=order_id, invoice_number=f"INV-{vehicle.vin[-6:]}")
         )
 
     async def _hand_over(self, vehicle: StockVehicle, order_id: str) -> None:
-        sales, manager = self.sellers[vehicle.dealer].sales, self.managers[vehicle.dealer].sales
+        store = self.stores[vehicle.dealer]
+        sales, manager = store.seller.sales, store.sales_manager.sales
         await sales.NotifyOutbound(order_pb2.NotifyOutboundRequest(order_id=order_id))
         await manager.ApproveOutbound(order_pb2.ApproveOutboundRequest(order_id=order_id))
         for sheet, items in SHEETS.items():
@@ -220,7 +220,7 @@ class Showroom:
 
     async def _lose(self, dealer: str, lead_id: str) -> None:
         _, opportunity_id = await self._opportunity(dealer, lead_id, "Hongtong E5")
-        await self.sellers[dealer].sales.LoseOpportunity(
+        await self.stores[dealer].seller.sales.LoseOpportunity(
             opportunity_pb2.LoseOpportunityRequest(
                 opportunity_id=opportunity_id,
                 reason=opportunity_pb2.LOSS_REASON_COMPETITOR,
@@ -229,7 +229,7 @@ class Showroom:
         )
 
     async def _disqualify(self, dealer: str, lead_id: str) -> None:
-        await self.sellers[dealer].sales.DisqualifyLead(
+        await self.stores[dealer].seller.sales.DisqualifyLead(
             lead_pb2.DisqualifyLeadRequest(lead_id=lead_id, reason="not reachable under this number")
         )
 

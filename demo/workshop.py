@@ -6,7 +6,7 @@ from datetime import datetime
 
 from crm.customer.v1 import customer_pb2 as customer
 from crm.service_desk.v1 import appointment_pb2, care_pb2, complaint_pb2, repair_order_pb2
-from demo.client import Staff, money, timestamp
+from demo.client import Staff, Store, money, timestamp
 
 REPAIRS = 40
 COMPLAINTS = 6
@@ -31,10 +31,9 @@ class Owner:
 
 @dataclass
 class Workshop:
-    """The service adviser and the workshop manager of each store."""
+    """The workshop and the customer care of each store."""
 
-    advisers: dict[str, Staff]
-    managers: dict[str, Staff]
+    stores: dict[str, Store]
     now: datetime
 
     async def repair_all(self, owners: list[Owner]) -> list[str]:
@@ -45,7 +44,7 @@ class Workshop:
         return list(orders)
 
     async def _repair(self, owner: Owner, number: int) -> str:
-        desk = self.advisers[owner.dealer].desk
+        desk = self.stores[owner.dealer].adviser.desk
         kind = KINDS[number % len(KINDS)]
         appointment_id = await self._appointment(owner, number, kind) if number < BOOKED else ""
         opened = await desk.OpenRepairOrder(
@@ -56,7 +55,7 @@ class Workshop:
                 kind=kind,
                 symptoms=["noise from the front axle" if number % 3 else "regular service is due"],
                 appointment_id=appointment_id,
-                adviser_id=self.advisers[owner.dealer].actor,
+                adviser_id=self.stores[owner.dealer].adviser.actor,
             )
         )
         lines = [
@@ -75,7 +74,7 @@ class Workshop:
     async def _appointment(
         self, owner: Owner, number: int, kind: "appointment_pb2.WorkKind.ValueType"
     ) -> str:
-        desk = self.advisers[owner.dealer].desk
+        desk = self.stores[owner.dealer].adviser.desk
         booked = await desk.BookAppointment(
             appointment_pb2.BookAppointmentRequest(
                 customer_id=owner.customer_id,
@@ -90,7 +89,7 @@ class Workshop:
         return str(booked.id)
 
     async def _agree(self, owner: Owner, order_id: str, lines: list[repair_order_pb2.RepairLine]) -> None:
-        desk = self.advisers[owner.dealer].desk
+        desk = self.stores[owner.dealer].adviser.desk
         await desk.QuoteRepair(repair_order_pb2.QuoteRepairRequest(repair_order_id=order_id, lines=lines))
         await desk.ApproveQuote(
             repair_order_pb2.ApproveQuoteRequest(
@@ -99,16 +98,17 @@ class Workshop:
         )
 
     async def _work(self, owner: Owner, order_id: str, *, rework: bool) -> None:
-        desk = self.managers[owner.dealer].desk
+        store = self.stores[owner.dealer]
+        desk, technician = store.workshop_manager.desk, store.technician.desk
         parts = [repair_order_pb2.PartLine(part_number="OF-17", pieces=1)]
         order = {"repair_order_id": order_id}
         await desk.DispatchTechnician(
             repair_order_pb2.DispatchTechnicianRequest(**order, technician_id="T-07", bay="B2")
         )
-        await desk.RequestParts(repair_order_pb2.RequestPartsRequest(**order, parts=parts))
+        await technician.RequestParts(repair_order_pb2.RequestPartsRequest(**order, parts=parts))
         await desk.IssueParts(repair_order_pb2.IssuePartsRequest(**order, parts=parts))
-        await desk.StartWork(repair_order_pb2.StartWorkRequest(**order))
-        await desk.CompleteWork(repair_order_pb2.CompleteWorkRequest(**order))
+        await technician.StartWork(repair_order_pb2.StartWorkRequest(**order))
+        await technician.CompleteWork(repair_order_pb2.CompleteWorkRequest(**order))
         if rework:
             await desk.FailInspection(
                 repair_order_pb2.FailInspectionRequest(
@@ -124,14 +124,14 @@ class Workshop:
                     instructions="fit a new gasket",
                 )
             )
-            await desk.StartWork(repair_order_pb2.StartWorkRequest(**order))
-            await desk.CompleteWork(repair_order_pb2.CompleteWorkRequest(**order))
+            await technician.StartWork(repair_order_pb2.StartWorkRequest(**order))
+            await technician.CompleteWork(repair_order_pb2.CompleteWorkRequest(**order))
         await desk.PassInspection(repair_order_pb2.PassInspectionRequest(**order, inspector_id="T-01"))
 
     async def _settle(
         self, owner: Owner, order_id: str, lines: list[repair_order_pb2.RepairLine], number: int
     ) -> None:
-        desk = self.advisers[owner.dealer].desk
+        desk = self.stores[owner.dealer].adviser.desk
         total = money("338.50")
         share = repair_order_pb2.PayerShare(payer=repair_order_pb2.PAYER_CUSTOMER, amount=total)
         await desk.InvoiceRepair(
@@ -139,7 +139,7 @@ class Workshop:
                 repair_order_id=order_id, invoice_number=f"R-{number:04}", lines=lines, shares=[share]
             )
         )
-        await desk.RecordRepairPayment(
+        await self.stores[owner.dealer].cashier.desk.RecordRepairPayment(
             repair_order_pb2.RecordRepairPaymentRequest(
                 repair_order_id=order_id,
                 payer=repair_order_pb2.PAYER_CUSTOMER,
@@ -161,7 +161,7 @@ class Workshop:
         return list(complaints)
 
     async def _complain(self, owner: Owner, number: int) -> str:
-        desk = self.advisers[owner.dealer].desk
+        desk = self.stores[owner.dealer].care.desk
         received = await desk.ReceiveComplaint(
             complaint_pb2.ReceiveComplaintRequest(
                 customer_id=owner.customer_id,
@@ -183,7 +183,7 @@ class Workshop:
         return complaint_id
 
     async def _handle(self, owner: Owner, complaint_id: str) -> None:
-        desk = self.advisers[owner.dealer].desk
+        desk = self.stores[owner.dealer].care.desk
         one = {"complaint_id": complaint_id}
         await desk.TriageComplaint(
             complaint_pb2.TriageComplaintRequest(
@@ -211,16 +211,18 @@ class Workshop:
 
     async def answer_return_visits(self) -> int:
         """Call every customer whose return visit is due; answers how many were answered."""
-        answered = await asyncio.gather(*map(self._answer_visits_of, self.advisers.values()))
+        answered = await asyncio.gather(
+            *(self._answer_visits_of(store.care) for store in self.stores.values())
+        )
         return sum(answered)
 
-    async def _answer_visits_of(self, adviser: Staff) -> int:
-        listed = await adviser.desk.ListReturnVisits(
+    async def _answer_visits_of(self, agent: Staff) -> int:
+        listed = await agent.desk.ListReturnVisits(
             care_pb2.ListReturnVisitsRequest(status=care_pb2.RETURN_VISIT_STATUS_DUE, page_size=500)
         )
-        mine = [visit for visit in listed.return_visits if adviser.serves(visit.dealer_id)]
+        mine = [visit for visit in listed.return_visits if agent.serves(visit.dealer_id)]
         for visit in mine:
-            await adviser.desk.RecordReturnVisitAttempt(
+            await agent.desk.RecordReturnVisitAttempt(
                 care_pb2.RecordReturnVisitAttemptRequest(
                     return_visit_id=visit.return_visit_id,
                     channel=care_pb2.RETURN_VISIT_CHANNEL_PHONE,
@@ -231,7 +233,7 @@ class Workshop:
                 care_pb2.ReturnVisitAnswer(question=question, score=9)
                 for question in QUESTIONS[visit.trigger]
             ]
-            await adviser.desk.CompleteReturnVisit(
+            await agent.desk.CompleteReturnVisit(
                 care_pb2.CompleteReturnVisitRequest(
                     return_visit_id=visit.return_visit_id, form_version=1, answers=answers, satisfied=True
                 )

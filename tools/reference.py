@@ -14,13 +14,14 @@ from forecourt.worker import bridge
 warnings.simplefilter("ignore")
 bridge.install()
 
-from tools import reference_metrics, reference_rules, reference_settings  # noqa: E402
+from tools import reference_metrics, reference_permissions, reference_rules, reference_settings  # noqa: E402
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/configuration.md": reference_settings.render,
     "docs/runbooks/README.md": reference_rules.runbook_list,
     "deploy/k8s/base/monitoring/prometheusrule.yaml": reference_rules.prometheus_rule,
     "docs/metrics.md": reference_metrics.render,
+    "docs/permissions.md": reference_permissions.render,
 }
 
 

@@ -7,6 +7,7 @@ A `Decider` collects the pure functions of one aggregate: ``decides`` turns a st
 * Event ids are derived from the command's id (uuid5), so a repeated command finds its own events and is
   answered with its first result.
 * A conflict is retried a bounded number of times, and only where the caller gave no version of its own.
+* What lies outside the scope of whoever asks (`Context.scope`) is answered as if it were not there.
 * States lately used are kept in the process. A cached state may be stale: an append on it fails and reloads,
   and before a refusal is answered from it, it is brought up to date and asked again.
 """
@@ -21,8 +22,18 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
+from forecourt.access.ownership import Ownership, OwnershipRules
+from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.codec import Codec
-from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput, NotFound, Refused, VersionConflict
+from forecourt.errors import (
+    AlreadyExists,
+    Forbidden,
+    ForecourtError,
+    InvalidInput,
+    NotFound,
+    Refused,
+    VersionConflict,
+)
 from forecourt.events import Event
 from forecourt.eventstore.port import Append, AppendResult, EventStore, NewEvent, WrongExpectedVersion
 from forecourt.registry import RegistryError, Upcaster
@@ -65,7 +76,8 @@ class Command(BaseModel):
 class Context:
     """All that a decision may know besides state and command: time, ids, and who asks.
 
-    ``command_id`` is the idempotency key. ``dealer_id`` and ``brand`` are those the actor acts for.
+    ``command_id`` is the idempotency key. ``dealer_id`` and ``brand`` are those the actor acts for, ``scope`` is what
+    the actor reaches at all.
     """
 
     now: datetime
@@ -77,6 +89,7 @@ class Context:
     brand: str = ""
     roles: frozenset[str] = frozenset()
     metadata: str = "{}"
+    scope: Scope = UNRESTRICTED
 
     def new_id(self, label: str) -> UUID:
         """An id that is the same whenever the same command is decided again."""
@@ -85,6 +98,16 @@ class Context:
     def derived(self, label: str) -> "Context":
         """The context of a further command that this one causes; ``label`` tells several of them apart."""
         return replace(self, command_id=self.new_id(label), causation_id=self.command_id)
+
+    def event_id(self, index: int) -> UUID:
+        """The id of the command's event number ``index``: the same whenever the command is repeated.
+
+        Where the scope is limited, the dealer and brand are part of it: the store answers a repeated append with its
+        first result, and another store that uses the same command id must not get that.
+        """
+        if self.scope is UNRESTRICTED:
+            return uuid5(self.command_id, str(index))
+        return uuid5(self.command_id, f"{self.dealer_id}/{self.brand}/{index}")
 
 
 @dataclass(frozen=True)
@@ -96,15 +119,28 @@ class Outcome:
     position: int
 
 
+class OwnedByAnother(Forbidden):
+    """The object is shared with the caller, but only its owner may do this."""
+
+
 class Decider(Generic[S]):
     """The pure functions of one aggregate.
 
     ``category`` names its streams; ``initial`` is the state before the first event; ``key`` is the field of
     every command that holds the aggregate's id, or a function that derives the id from the command. A
-    ``creates`` command whose key field is None is given an id derived from its command id.
+    ``creates`` command whose key field is None is given an id derived from its command id. ``ownership`` says
+    which events change whose the aggregate is; ``every_brand`` why its brand limits nobody, where that is so.
     """
 
-    def __init__(self, *, service: str, category: str, initial: S, key: str | Callable[[Any], UUID]) -> None:
+    def __init__(
+        self,
+        *,
+        service: str,
+        category: str,
+        initial: S,
+        key: str | Callable[[Any], UUID],
+        every_brand: str = "",
+    ) -> None:
         self.service = service
         self.category = category
         self.initial = initial
@@ -112,6 +148,7 @@ class Decider(Generic[S]):
         self._decides: dict[type[Command], Callable[[S, Any, Context], list[Event]]] = {}
         self._evolves: dict[type[Event], Callable[[S, Any], S] | None] = {}
         self.upcasters: list[tuple[str, int, Upcaster]] = []
+        self.ownership = OwnershipRules(every_brand)
 
     def decides(self, function: F) -> F:
         """Register ``(state, command, context) -> list of events``, by the annotation of ``command``."""
@@ -197,15 +234,13 @@ def _annotated(function: Callable[..., Any], index: int) -> list[type[Any]]:
 class Loaded(Generic[S]):
     """A stream's state in memory, and what is needed to append after it.
 
-    ``known`` maps ids of events in the stream to (sequence, position); ``dealer_id`` and ``brand`` are those
-    of the first event: the owner of the aggregate.
+    ``known`` maps ids of events in the stream to (sequence, position).
     """
 
     state: S
     version: int = 0
     position: int = 0
-    dealer_id: str = ""
-    brand: str = ""
+    ownership: Ownership = Ownership()
     known: dict[UUID, tuple[int, int]] = field(default_factory=dict)
 
     def first_answer(self, context: Context) -> tuple[int, int] | None:
@@ -213,7 +248,7 @@ class Loaded(Generic[S]):
         answer, index = None, 0
         if not self.known:
             return None
-        while (found := self.known.get(uuid5(context.command_id, str(index)))) is not None:
+        while (found := self.known.get(context.event_id(index))) is not None:
             answer, index = found, index + 1
         return answer
 
@@ -222,6 +257,13 @@ class Loaded(Generic[S]):
         self.known[event_id] = (sequence, position)
         if len(self.known) > 2 * KNOWN_IDS:
             self.known = dict(list(self.known.items())[-KNOWN_IDS:])
+
+
+def _is_foreign(decider: Decider[Any], loaded: Loaded[Any], scope: Scope) -> bool:
+    """Whether an aggregate is there, outside ``scope``."""
+    if scope is UNRESTRICTED or not loaded.version:
+        return False
+    return not decider.ownership.reaches(scope, loaded.ownership)
 
 
 class _Created(NamedTuple):
@@ -331,9 +373,24 @@ class CommandHandler:
         except (InvalidInput, Refused, AlreadyExists) as error:
             return error
 
-    async def load(self, decider: Decider[S], aggregate_id: UUID) -> Loaded[S]:
-        """The present state, read up to the stream's end. Version 0 where there is no stream."""
-        return await self._load(decider, decider.stream(aggregate_id))
+    async def load(
+        self,
+        decider: Decider[S],
+        aggregate_id: UUID,
+        scope: Scope = UNRESTRICTED,
+        *,
+        foreign_is_missing: bool = True,
+    ) -> Loaded[S]:
+        """The present state, read up to the stream's end. Version 0 where there is no stream.
+
+        One outside ``scope`` is not there either, or raises `NotFound` unless ``foreign_is_missing``.
+        """
+        loaded = await self._load(decider, decider.stream(aggregate_id))
+        if _is_foreign(decider, loaded, scope):
+            if not foreign_is_missing:
+                raise NotFound(f"{decider.category}: not found")
+            return Loaded(decider.initial)
+        return loaded
 
     async def head(self) -> int:
         """The position of the last event in the store."""
@@ -366,9 +423,15 @@ class CommandHandler:
         context: Context,
         expected: int | None,
     ) -> Outcome | None:
-        answer = loaded.first_answer(context)
-        if answer is not None:
-            return Outcome(aggregate_id, *answer)
+        scope = context.scope
+        is_foreign = _is_foreign(decider, loaded, scope)
+        if not is_foreign or decider.ownership.reached(scope, loaded.ownership):
+            answer = loaded.first_answer(context)
+            if answer is not None:
+                return Outcome(aggregate_id, *answer)
+        if is_foreign or not (command.creates or loaded.version):
+            # Before anything is said about the version: both cases must look alike.
+            raise NotFound(f"{decider.category}: not found")
         if expected is not None and expected != loaded.version:
             raise VersionConflict(
                 f"version: is {loaded.version}, expected {expected}",
@@ -376,8 +439,8 @@ class CommandHandler:
             )
         if command.creates is True and loaded.version:
             raise AlreadyExists(f"{decider.category}: exists already")
-        if not command.creates and not loaded.version:
-            raise NotFound(f"{decider.category}: not found")
+        if loaded.version and not decider.ownership.allows(command, scope, loaded.ownership):
+            raise OwnedByAnother("only the owner of the object may do this")
         version = loaded.version
         events = decider.decide(loaded.state, command, context)
         if not events:
@@ -395,7 +458,7 @@ class CommandHandler:
 
     def _new_event(self, event: Event, data: str, index: int, context: Context) -> NewEvent:
         return NewEvent(
-            id=uuid5(context.command_id, str(index)),
+            id=context.event_id(index),
             type=self._codec.registry.type_of(type(event)),
             version=event.event_version,
             time=context.now,
@@ -421,15 +484,15 @@ class CommandHandler:
         """Put the state after an append into the cache, as a new object: others may be deciding on the old."""
         if before.version != version:
             return
-        known = dict(before.known)
         after = Loaded(
             decider.fold(events, before.state),
             version + len(events),
             position,
-            before.dealer_id if version else new[0].dealer_id,
-            before.brand if version else new[0].brand,
-            known,
+            before.ownership if version else Ownership(new[0].dealer_id, new[0].brand),
+            dict(before.known),
         )
+        for happened in events:
+            after.ownership = decider.ownership.after(after.ownership, happened)
         for index, event in enumerate(new, start=1):
             after.remember(event.id, version + index, position)
         self._keep(stream, after)
@@ -444,7 +507,8 @@ class CommandHandler:
             for recorded in await self._codec.decode(page):
                 meta = recorded.meta
                 if loaded.version == 0:
-                    loaded.dealer_id, loaded.brand = meta.dealer_id, meta.brand
+                    loaded.ownership = Ownership(meta.dealer_id, meta.brand)
+                loaded.ownership = decider.ownership.after(loaded.ownership, recorded.event)
                 loaded.state = decider.evolve(loaded.state, typing.cast(Event, recorded.event))
                 loaded.version, loaded.position = meta.sequence, meta.position
                 loaded.remember(meta.id, meta.sequence, meta.position)
@@ -468,9 +532,7 @@ class CommandHandler:
             found = await self._snapshots.load(stream, type(decider.initial))
         if found is None:
             return Loaded(decider.initial)
-        return Loaded(
-            found.state, found.version, found.position, found.dealer_id, found.brand, dict(found.known)
-        )
+        return Loaded(found.state, found.version, found.position, found.ownership, dict(found.known))
 
     async def _snapshot(self, decider: Decider[Any], stream: str, loaded: Loaded[Any]) -> None:
         if self._snapshots is None:
@@ -481,8 +543,7 @@ class CommandHandler:
                 loaded.state,
                 loaded.version,
                 loaded.position,
-                loaded.dealer_id,
-                loaded.brand,
+                loaded.ownership,
                 dict(list(loaded.known.items())[-KNOWN_IDS:]),
             ),
             type(decider.initial),

@@ -9,18 +9,25 @@ and one that has stand-ins for outside providers, for development, also::
 
     [project.entry-points."forecourt.sandboxes"]
     sandbox = "notify.sandbox:SANDBOX"
+
+The file that says which role may do what comes with the words of the trade, in the same way::
+
+    [project.entry-points."forecourt.roles"]
+    trade = "trade.roles:FILE"
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
-from forecourt.config import ConfigError
+from forecourt.config import ConfigError, Settings
 from forecourt.service import Service
 
 GROUP = "forecourt.services"
 SANDBOXES = "forecourt.sandboxes"
+ROLES = "forecourt.roles"
 
 
 @dataclass(frozen=True)
@@ -63,3 +70,14 @@ def find_services(names: Sequence[str] | None = None) -> list[Service]:
 def find_sandboxes() -> list[Sandbox]:
     """The sandboxes of all installed services."""
     return [entry.load() for entry in _declared(SANDBOXES).values()]
+
+
+def find_roles(settings: Settings) -> Path:
+    """The file of roles: the one that is set, else the installed one. Raises `ConfigError` unless there is one."""
+    if settings.forecourt_roles_file is not None:
+        return settings.forecourt_roles_file
+    found = list(_declared(ROLES).values())
+    if len(found) != 1:
+        raise ConfigError(f"FORECOURT_ROLES_FILE: is not set, and {len(found)} files of roles are installed")
+    path: Path = found[0].load()
+    return path

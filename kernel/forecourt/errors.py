@@ -31,7 +31,7 @@ class ForecourtError(Exception):
     """Base of every error that is answered to a caller.
 
     ``slug`` is stable and meant for programs, ``message`` for people; ``fields`` maps the path of each
-    offending input field to the reason. Neither may carry a personal value.
+    offending input field to the reason, ``info`` is what else programs are told. None may carry a personal value.
     """
 
     slug: ClassVar[str] = "error"
@@ -40,9 +40,12 @@ class ForecourtError(Exception):
         super().__init_subclass__()
         cls.slug = _slug(cls.__name__)
 
-    def __init__(self, message: str = "", *, fields: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, fields: dict[str, str] | None = None, info: dict[str, str] | None = None
+    ) -> None:
         super().__init__(message or type(self).slug.replace("-", " "))
         self.fields = fields or {}
+        self.info = info or {}
 
     @property
     def message(self) -> str:
@@ -82,9 +85,14 @@ class LimitExceeded(ForecourtError):
     """The caller asked for too much, too fast. ``retry_after`` is when to try again, in seconds."""
 
     def __init__(
-        self, message: str = "", *, fields: dict[str, str] | None = None, retry_after: float = 1.0
+        self,
+        message: str = "",
+        *,
+        fields: dict[str, str] | None = None,
+        info: dict[str, str] | None = None,
+        retry_after: float = 1.0,
     ) -> None:
-        super().__init__(message, fields=fields)
+        super().__init__(message, fields=fields, info=info)
         self.retry_after = retry_after
 
 

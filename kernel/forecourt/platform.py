@@ -27,6 +27,7 @@ from forecourt.discovery import Sandbox, find_sandboxes, find_services
 from forecourt.embedded.postgres import EmbeddedPostgres
 from forecourt.embedded.process import free_port
 from forecourt.embedded.rabbitmq import EmbeddedRabbitMQ
+from forecourt.rpc import wiring
 from forecourt.runtime import migrate
 from forecourt.supervisor import ProcessSpec, Supervisor
 
@@ -93,7 +94,7 @@ class Platform:
 
     async def _start(self) -> None:
         await asyncio.gather(self._start_postgres(), self._start_rabbitmq())
-        self.settings.tokens()
+        wiring.token_issuer(self.settings)
         await migrate(self._services, self.settings)
         await self._stack.enter_async_context(self.supervisor)
         roles = ("serve+project+relay",) if self._together else ("serve", "project", "relay")
@@ -203,7 +204,7 @@ class Platform:
         valid_for: timedelta = timedelta(hours=12),
     ) -> str:
         """A development token that the platform's servers accept."""
-        return self.settings.tokens().issue(
+        return wiring.token_issuer(self.settings).issue(
             actor, roles=roles, dealers=dealers, brands=brands, valid_for=valid_for
         )
 

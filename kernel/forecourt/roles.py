@@ -8,7 +8,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,15 @@ import uvloop
 from aiohttp import web
 
 from forecourt import logs
+from forecourt.access.callers import Callers
+from forecourt.access.permissions import Permissions, RolesError, RoleTable
 from forecourt.config import ConfigError, Settings, split_address
+from forecourt.discovery import find_roles
 from forecourt.http import Check, HttpEdge, Route
 from forecourt.messaging.forwarder import connect
 from forecourt.messaging.relay import Relay
 from forecourt.projections.runner import ProjectionRunner
+from forecourt.rpc import wiring
 from forecourt.rpc.binding import Api
 from forecourt.rpc.calls import Call, MetadataReader, system_metadata
 from forecourt.rpc.endpoints import Backend
@@ -45,7 +49,7 @@ def run(services: Sequence[Service], roles: Sequence[str], settings: Settings) -
     if "relay" in roles:
         _ = settings.broker
     if "serve" in roles:
-        settings.tokens()
+        wiring.check(settings)
     logs.configure(process="+".join(roles), level=settings.forecourt_log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
     uvloop.run(_run(services, roles, settings))
@@ -73,7 +77,8 @@ class Process:
     def __init__(self, runtime: Runtime, roles: Sequence[str]) -> None:
         self._runtime = runtime
         self._roles = roles
-        self.grpc: GrpcServer | None = grpc_server(runtime) if "serve" in roles else None
+        self._callers = wiring.callers(runtime.settings) if "serve" in roles else None
+        self.grpc = grpc_server(runtime, self._callers) if self._callers is not None else None
         parts = runtime.services
         self._projectors = {p.service.name: projector(runtime, p) for p in parts if "project" in roles}
         self._relays = [relay(runtime, p.service) for p in parts if "relay" in roles]
@@ -126,6 +131,8 @@ class Process:
     def _checks(self) -> dict[str, Check]:
         """What this process needs, by name."""
         checks: dict[str, Check] = dict(self._runtime.checks())
+        if self._callers is not None:
+            checks["token keys"] = self._callers.ready
         if self._relays:
             checks["broker"] = partial(asyncio.to_thread, _ping, self._runtime.settings.broker)
         for name, found in self._projectors.items():
@@ -146,10 +153,12 @@ def _ping(amqp_uri: str) -> None:
     connect(amqp_uri).release()
 
 
-def grpc_server(runtime: Runtime) -> GrpcServer:
+def grpc_server(runtime: Runtime, callers: Callers) -> GrpcServer:
     """The gRPC server of all services of a runtime."""
     settings = runtime.settings
-    metadata = MetadataReader(settings.tokens(), runtime.clock)
+    metadata = MetadataReader(callers, runtime.clock, wiring.rates(settings))
+    streams = wiring.streams(settings)
+    permissions = permissions_of(runtime.services, settings)
     apis: list[tuple[Api, Backend]] = [
         (
             api,
@@ -160,6 +169,8 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
                 clock=runtime.clock,
                 settings=part.settings,
                 metadata=metadata,
+                permissions=permissions,
+                streams=streams,
             ),
         )
         for part in runtime.services
@@ -170,9 +181,31 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
         Limits(
             message_bytes=settings.forecourt_max_message_bytes,
             concurrent_rpcs=settings.forecourt_max_concurrent_rpcs,
+            connection_seconds=settings.forecourt_connection_seconds,
+            idle_connection_seconds=settings.forecourt_idle_connection_seconds,
             drain_seconds=settings.forecourt_drain_seconds,
         ),
+        tls=wiring.tls(settings),
+        reflected=settings.forecourt_reflection,
     )
+
+
+def permissions_of(services: Iterable[ServiceRuntime], settings: Settings) -> Permissions:
+    """What each role may do with these services.
+
+    Raises `ConfigError` for a file of roles that does not fit what their methods need, `BindingError` for a method that
+    does not say what it needs.
+    """
+    required = {
+        permission
+        for part in services
+        for api in part.service.apis
+        for permission in api.permissions().values()
+    }
+    try:
+        return Permissions(RoleTable.read(find_roles(settings)).grants(required))
+    except RolesError as error:
+        raise ConfigError(f"FORECOURT_ROLES_FILE: {error}") from None
 
 
 def http_routes(runtime: Runtime) -> list[Route]:

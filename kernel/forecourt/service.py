@@ -7,7 +7,7 @@ from typing import Any
 
 from forecourt.deciders import Decider
 from forecourt.events import ForeignEvent
-from forecourt.projections.projection import Projection
+from forecourt.projections.projection import Projection, UndeclaredOwner
 from forecourt.registry import Registry, build_registry
 
 
@@ -29,6 +29,12 @@ class Service:
     workers: Sequence[str] = ()
     http: Sequence[Any] = ()
     settings: type[Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `UndeclaredOwner`: what nobody is said to own would be seen by everybody."""
+        for projection in self.projections:
+            if projection.owner is None:
+                raise UndeclaredOwner(projection)
 
     @cached_property
     def registry(self) -> Registry:

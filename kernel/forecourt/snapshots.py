@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import TypeAdapter
 
+from forecourt.access.ownership import Ownership
 from forecourt.codec import Codec
 
 
@@ -22,8 +23,7 @@ class Snapshot:
     state: Any
     version: int
     position: int
-    dealer_id: str
-    brand: str
+    ownership: Ownership
     known: dict[UUID, tuple[int, int]]
 
 
@@ -37,6 +37,9 @@ class SnapshotStore(Protocol):
         """Keep ``snapshot``, unless a later one is there."""
 
 
+OWNERSHIP = "shared, former"
+"""What a snapshot says of the ownership besides dealer and brand; one that was written without is not used."""
+
 _known = TypeAdapter(dict[UUID, tuple[int, int]])
 _adapters: dict[type[Any], tuple[TypeAdapter[Any], str]] = {}
 
@@ -45,7 +48,7 @@ def _adapter(state_type: type[Any]) -> tuple[TypeAdapter[Any], str]:
     """The (de)serialiser of a state class, and a fingerprint of its shape."""
     if state_type not in _adapters:
         adapter: TypeAdapter[Any] = TypeAdapter(state_type)
-        shape = repr(sorted(adapter.json_schema().items(), key=repr))
+        shape = OWNERSHIP + repr(sorted(adapter.json_schema().items(), key=repr))
         _adapters[state_type] = adapter, hashlib.sha256(shape.encode()).hexdigest()[:16]
     return _adapters[state_type]
 
@@ -66,7 +69,10 @@ class PostgresSnapshots:
             CREATE SCHEMA IF NOT EXISTS "{self._schema}";
             CREATE TABLE IF NOT EXISTS {self._table} (
                 stream text PRIMARY KEY, shape text NOT NULL, version bigint NOT NULL, position bigint NOT NULL,
-                dealer_id text NOT NULL, brand text NOT NULL, state json NOT NULL, known json NOT NULL)
+                dealer_id text NOT NULL, brand text NOT NULL, state json NOT NULL, known json NOT NULL);
+            ALTER TABLE {self._table}
+                ADD COLUMN IF NOT EXISTS shared text[] NOT NULL DEFAULT '{{}}',
+                ADD COLUMN IF NOT EXISTS former text[] NOT NULL DEFAULT '{{}}'
             """
         )
 
@@ -87,8 +93,7 @@ class PostgresSnapshots:
             adapter.validate_json(state),
             row["version"],
             row["position"],
-            row["dealer_id"],
-            row["brand"],
+            Ownership(row["dealer_id"], row["brand"], frozenset(row["shared"]), frozenset(row["former"])),
             _known.validate_json(row["known"]),
         )
 
@@ -100,19 +105,24 @@ class PostgresSnapshots:
             state = await self._codec.seal_state(stream, state)
         if state is None:
             return
+        ownership = snapshot.ownership
         await self._pool.execute(
             f"""
-            INSERT INTO {self._table} AS t VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            INSERT INTO {self._table} AS t
+                (stream, shape, version, position, dealer_id, brand, state, known, shared, former)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             ON CONFLICT (stream) DO UPDATE SET shape = $2, version = $3, position = $4, dealer_id = $5,
-                brand = $6, state = $7, known = $8
+                brand = $6, state = $7, known = $8, shared = $9, former = $10
             WHERE t.version < $3 OR t.shape <> $2
             """,
             stream,
             shape,
             snapshot.version,
             snapshot.position,
-            snapshot.dealer_id,
-            snapshot.brand,
+            ownership.dealer_id,
+            ownership.brand,
             state,
             _known.dump_json(snapshot.known).decode(),
+            sorted(ownership.shared),
+            sorted(ownership.former),
         )

@@ -11,6 +11,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
 
 from forecourt.discovery import find_services
+from tests.staff import Hats
 
 SECONDS = 30.0
 
@@ -56,10 +57,10 @@ def refusal(error: Any) -> Refusal:
 
 @dataclass
 class Client:
-    """Somebody who calls: a channel, and the metadata that each call carries."""
+    """Somebody who calls: a channel, and the tokens that calls carry."""
 
     channel: grpc.aio.Channel
-    metadata: list[tuple[str, str]]
+    hats: Hats
     position: int = 0
     """The last position that a command of this client was answered with."""
     _stubs: dict[str, Any] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class Client:
                 GetMessageClass(method.output_type).FromString,
             )
         request = GetMessageClass(method.input_type)(**fields)
-        sent = [*self.metadata, *(metadata or {}).items()]
+        sent = [("authorization", self.hats.authorization(method)), *(metadata or {}).items()]
         answer = await self._stubs[rpc](request, timeout=seconds, metadata=sent)
         self.position = max(self.position, getattr(answer, "position", 0))
         return answer

@@ -15,6 +15,7 @@ from forecourt.clock_store import ClockStore
 from forecourt.platform import Platform
 from forecourt.testing.settled import settled
 from tests.e2e.client import Client
+from tests.staff import Hats
 
 NOON = datetime(2027, 3, 1, 4, 0, tzinfo=UTC)
 SECONDS = 60.0
@@ -46,13 +47,15 @@ class House:
         """The broker."""
         return self.platform.environment["AMQP_URI"]
 
-    def token(self, actor: str, role: str = "store_manager") -> str:
-        """A token of somebody at the first store."""
-        return self.platform.token(actor, roles=[role], dealers=["D001"], brands=["hongtong"])
+    def hats(self, actor: str) -> Hats:
+        """The tokens of somebody at the first store."""
+        return Hats(
+            lambda role: self.platform.token(actor, roles=[role], dealers=["D001"], brands=["hongtong"])
+        )
 
-    def client(self, actor: str, role: str = "store_manager") -> Client:
-        """Somebody at the first store."""
-        return Client(self.channel, [("authorization", f"Bearer {self.token(actor, role)}")])
+    def client(self, actor: str) -> Client:
+        """Somebody at the first store, in each call with the role that the call is the job of."""
+        return Client(self.channel, self.hats(actor))
 
     async def settled(self) -> int:
         """Wait until everything that happened has had its consequences."""

@@ -16,6 +16,7 @@ from forecourt.rpc.binding import Kind
 from tests.e2e.client import METHODS, Refusal, refusal
 from tests.e2e.house import House
 from tests.e2e.walk import Wrong, inner, is_map, plausible, wrongs
+from tests.staff import Hats
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -48,9 +49,13 @@ REFUSALS = frozenset(
 class Wire:
     """Sends bytes, as any client in any language might."""
 
-    def __init__(self, address: str, token: str) -> None:
+    def __init__(self, address: str, hats: Hats) -> None:
         self._channel = grpc.insecure_channel(address)
-        self.identity = {"authorization": f"Bearer {token}"}
+        self._hats = hats
+
+    def identity(self, rpc: str) -> dict[str, str]:
+        """The metadata that a call must have."""
+        return {"authorization": self._hats.authorization(METHODS[rpc])}
 
     def send(self, rpc: str, wire: bytes, metadata: Mapping[str, str] | None = None) -> Refusal | None:
         """How a request was refused; None where it was not."""
@@ -58,7 +63,7 @@ class Wire:
         call = self._channel.unary_unary(
             f"/{method.containing_service.full_name}/{method.name}", _same, _same
         )
-        sent = self.identity if metadata is None else metadata
+        sent = self.identity(rpc) if metadata is None else metadata
         try:
             call(wire, metadata=tuple(sent.items()), timeout=30)
         except grpc.RpcError as error:
@@ -72,7 +77,7 @@ class Wire:
             f"/{method.containing_service.full_name}/{method.name}", _same, _same
         )
         try:
-            return list(call(iter(wires), metadata=tuple(self.identity.items()), timeout=30))
+            return list(call(iter(wires), metadata=tuple(self.identity(rpc).items()), timeout=30))
         except grpc.RpcError as error:
             return refusal(error)
 
@@ -87,7 +92,7 @@ def _same(wire: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def wire(house: House) -> Iterator[Wire]:
-    opened = Wire(house.platform.addresses["grpc"], house.token("tester"))
+    opened = Wire(house.platform.addresses["grpc"], house.hats("tester"))
     yield opened
     opened.close()
 
@@ -143,10 +148,10 @@ def test_wrong_metadata_is_named(wire: Wire, rpc: str) -> None:
         ("after-position", "1.5"),
         ("dealer-id", "x" * 101),
     ):
-        answer = wire.send(rpc, sound, {**wire.identity, key: value})
+        answer = wire.send(rpc, sound, {**wire.identity(rpc), key: value})
         assert answer is not None, (key, value)
         assert (answer.code, set(answer.fields)) == (INVALID, {key}), answer
-    foreign = wire.send(rpc, sound, {**wire.identity, "dealer-id": "D999"})
+    foreign = wire.send(rpc, sound, {**wire.identity(rpc), "dealer-id": "D999"})
     assert foreign is not None
     assert foreign.code is grpc.StatusCode.PERMISSION_DENIED
     for authorization in ("", "Bearer", "Bearer x.y.z", "Basic dXNlcg==", "Bearer " + "x" * 10_000):
@@ -159,7 +164,7 @@ def test_wrong_metadata_is_named(wire: Wire, rpc: str) -> None:
 @pytest.mark.parametrize("rpc", [rpc for rpc in COMMANDS if rpc not in OF_NO_VERSION])
 def test_a_stale_version_is_never_accepted(wire: Wire, rpc: str) -> None:
     sound = plausible(METHODS[rpc].input_type).SerializeToString()
-    answer = wire.send(rpc, sound, {**wire.identity, "expected-version": "987654"})
+    answer = wire.send(rpc, sound, {**wire.identity(rpc), "expected-version": "987654"})
     assert answer is not None
     assert answer.code in REFUSALS - {INVALID}, answer
     if answer.code is grpc.StatusCode.ABORTED:

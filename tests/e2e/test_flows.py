@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.
 
 @pytest.fixture
 def seller(house: House) -> Client:
-    return house.client("seller", "salesperson")
+    return house.client("seller")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def manager(house: House) -> Client:
 
 @pytest.fixture
 def adviser(house: House) -> Client:
-    return house.client("adviser", "service_adviser")
+    return house.client("adviser")
 
 
 async def messages_about(house: House, customer_id: str) -> dict[str, dict[str, Any]]:

@@ -113,7 +113,7 @@ class Load:
 @asynccontextmanager
 async def load(house: Fortress) -> AsyncIterator[Load]:
     """A load on the platform for as long as the context lasts; then its stories are told to their end."""
-    one = Load(house.client(ACTOR, "salesperson"), house.client("manager"))
+    one = Load(house.client(ACTOR), house.client("manager"))
     async with asyncio.TaskGroup() as group:
         for number in range(DEALERS):
             group.create_task(one.dealer(number))

@@ -20,6 +20,7 @@ from customer.customer import (
 )
 from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted, customer_import
 from customer.erasure import ErasureApproved, ErasureRejected, ErasureRequested, PersonalDataShredded
+from customer.sharing import CustomerShared, CustomerTransferred, CustomerUnshared
 from forecourt.registry import build_registry
 from forecourt.testing import golden
 from forecourt.testing.given import NOW, an_id
@@ -58,6 +59,9 @@ SAMPLES = [
         fingerprint="0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8",
         proof="a8ae6e6ee929abea3afcfc5258c8ccd6f85273e0d4626d26c7279f3250f77c8e",
     ),
+    CustomerShared(store="D002"),
+    CustomerUnshared(store="D002"),
+    CustomerTransferred(to_store="D002"),
     ImportStarted(file_name="customers.csv"),
     ImportRowsReported(first_row=1, last_row=400, created=390, refused=8, duplicates=2),
     ImportRowRefused(

@@ -12,11 +12,17 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import grpc
+import msgspec
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 from pydantic import BaseModel, ConfigDict, Field
 
-from forecourt.access.identity import DevelopmentTokens
+from forecourt.access.callers import Callers
+from forecourt.access.certificates import CertificateIdentities
+from forecourt.access.development import DevelopmentTokens
+from forecourt.access.permissions import Permissions
+from forecourt.access.scope import Scope
+from forecourt.access.tokens import TokenVerifier
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
@@ -33,6 +39,7 @@ from forecourt.service import Service
 PROTO = """
 syntax = "proto3";
 package edge.shop.v1;
+import "crm/access/access.proto";
 import "google/protobuf/timestamp.proto";
 import "google/type/date.proto";
 
@@ -74,17 +81,25 @@ message Row { int32 number = 1; string text = 2; }
 message Summary { int32 rows = 1; int32 bad = 2; }
 
 service ShopService {
-  rpc OpenBasket(OpenBasketRequest) returns (CommandResult);
-  rpc CloseBasket(CloseBasketRequest) returns (WrappedResult);
-  rpc OpenTwice(GetBasketRequest) returns (CommandResult);
+  rpc OpenBasket(OpenBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc CloseBasket(CloseBasketRequest) returns (WrappedResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc OpenTwice(GetBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc GetBasket(GetBasketRequest) returns (Basket) { option (crm.access.requires) = "shop.basket.view"; }
+  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse) { option (crm.access.requires) = "shop.basket.view"; }
+  rpc Upload(stream Row) returns (Summary) { option (crm.access.requires) = "shop.rows.upload"; }
+  rpc UploadTolerant(stream Row) returns (Summary) { option (crm.access.requires) = "shop.rows.upload"; }
+  rpc Watch(GetBasketRequest) returns (stream Row) { option (crm.access.requires) = "shop.basket.view"; }
+  rpc Chat(stream Row) returns (stream Row) { option (crm.access.requires) = "shop.rows.upload"; }
+}
+
+service CarelessService {
   rpc GetBasket(GetBasketRequest) returns (Basket);
-  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse);
-  rpc Upload(stream Row) returns (Summary);
-  rpc UploadTolerant(stream Row) returns (Summary);
-  rpc Watch(GetBasketRequest) returns (stream Row);
-  rpc Chat(stream Row) returns (stream Row);
+  rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse) { option (crm.access.requires) = "All baskets!"; }
 }
 """
+
+
+CONTRACT = Path(__file__).parents[2] / "proto"
 
 
 def _compile() -> None:
@@ -95,7 +110,14 @@ def _compile() -> None:
 
     common = str(Path(next(iter(google.type.__path__))).parent.parent)
     wellknown = str(Path(protoc.__file__).parent / "_proto")
-    arguments = ["protoc", f"-I{folder}", f"-I{common}", f"-I{wellknown}", f"--python_out={folder}"]
+    arguments = [
+        "protoc",
+        f"-I{folder}",
+        f"-I{common}",
+        f"-I{wellknown}",
+        f"-I{CONTRACT}",
+        f"--python_out={folder}",
+    ]
     assert protoc.main([*arguments, "edge/shop/v1/shop.proto"]) == 0
     sys.path.append(str(folder))
 
@@ -269,7 +291,16 @@ async def chat(rows: AsyncIterator[UploadedRow], _call: Call) -> AsyncIterator[U
 STARTED = asyncio.Event()
 FINISHED: list[str] = []
 
-baskets: Projection[Any] = Projection.__new__(Projection)
+
+class StoredBasket(msgspec.Struct, frozen=True):
+    """A read model that nobody fills: queries only wait for it."""
+
+    basket_id: UUID
+    dealer_id: str
+    brand: str
+
+
+baskets = Projection("basket", version=1, row=StoredBasket, key="basket_id")
 
 
 def make_api() -> Api:
@@ -293,11 +324,23 @@ class Waiting:
 
     asked: list[int] = field(default_factory=list)
 
+    def within(self, _scope: Scope) -> "Waiting":
+        return self
+
     async def wait_for(self, _projection: Any, position: int, _timeout: float) -> None:
         self.asked.append(position)
 
 
-KEY = "a development key that is long enough"
+ROLES = {
+    "salesperson": frozenset({"shop.basket.edit", "shop.basket.view", "shop.rows.upload"}),
+    "auditor": frozenset({"shop.basket.view"}),
+}
+TOKENS = DevelopmentTokens(Path(tempfile.mkdtemp(prefix="forecourt-edge-")), audience="forecourt")
+
+
+def make_callers() -> Callers:
+    """Believes the tokens of `TOKENS`."""
+    return Callers(TokenVerifier(TOKENS.keys, audience="forecourt"), CertificateIdentities(None))
 
 
 def make_backend() -> Backend:
@@ -310,7 +353,8 @@ def make_backend() -> Backend:
         read_models=Waiting(),
         clock=clock,
         settings=None,
-        metadata=MetadataReader(DevelopmentTokens(KEY), clock),
+        metadata=MetadataReader(make_callers(), clock),
+        permissions=Permissions(ROLES),
     )
 
 

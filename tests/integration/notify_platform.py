@@ -27,6 +27,7 @@ from forecourt.testing.given import an_id
 from forecourt.testing.probes import poll_async
 from notify.api import api
 from notify.notification import key_of
+from tests.staff import Hats
 
 NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
 SECONDS = 60.0
@@ -52,7 +53,9 @@ class House:
         self._store = PostgresEventStore(pool)
         self._channel = channel
         self._methods = api.descriptor().methods_by_name
-        self._token = platform.token("tester", dealers=["D001"], brands=["hongtong"], roles=["store_manager"])
+        self._hats = Hats(
+            lambda role: platform.token("tester", dealers=["D001"], brands=["hongtong"], roles=[role])
+        )
 
     async def call(self, rpc: str, **fields: Any) -> Any:
         """The answer of an RPC. Raises `grpc.aio.AioRpcError`."""
@@ -63,7 +66,8 @@ class House:
             GetMessageClass(method.output_type).FromString,
         )
         message = GetMessageClass(method.input_type)(**fields)
-        return await invoke(message, timeout=30, metadata=[("authorization", f"Bearer {self._token}")])
+        metadata = [("authorization", self._hats.authorization(method))]
+        return await invoke(message, timeout=30, metadata=metadata)
 
     async def status(self, rpc: str, **fields: Any) -> tuple[str, str]:
         """How a call that must be refused was refused: status and words."""

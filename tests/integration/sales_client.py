@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
 
 from sales.api import api
+from tests.staff import Hats
 
 METHODS = {method.name: method for method, _ in api.check()}
 
@@ -42,7 +43,7 @@ class SalesClient:
     """Calls RPCs with dicts in the JSON form of their messages; remembers the last position written."""
 
     channel: grpc.aio.Channel
-    token: str
+    hats: Hats
     position: int = 0
     stubs: dict[str, Any] = field(default_factory=dict)
 
@@ -63,7 +64,11 @@ class SalesClient:
                 request_serializer=lambda sent: sent.SerializeToString(),
                 response_deserializer=GetMessageClass(method.output_type).FromString,
             )
-        sent = {"authorization": f"Bearer {self.token}", "command-id": str(uuid4()), **(metadata or {})}
+        sent = {
+            "authorization": self.hats.authorization(method),
+            "command-id": str(uuid4()),
+            **(metadata or {}),
+        }
         if rpc.startswith(("Get", "List", "Query")):
             sent.setdefault("after-position", str(self.position))
         try:

@@ -10,13 +10,14 @@ from forecourt.platform import Platform
 from forecourt.testing.servers import PostgresServer, RabbitMQServer
 from tests.integration.sales_client import SalesClient
 from tests.integration.sales_platform import now
+from tests.staff import Hats
 
 
 @pytest.fixture(scope="module")
 def servers(postgres_server: PostgresServer, rabbitmq_server: RabbitMQServer) -> Iterator[dict[str, str]]:
     """A database and a virtual host for this module."""
     url, uri = postgres_server.create_database(), rabbitmq_server.create_vhost()
-    environment = {"DATABASE_URL": url, "AMQP_URI": uri, "FORECOURT_TOKEN_KEY": "k" * 40}
+    environment = {"DATABASE_URL": url, "AMQP_URI": uri}
     with pytest.MonkeyPatch.context() as patch:
         # Where the user named servers, the platform must use our database on them and not theirs.
         for name, value in environment.items():
@@ -51,15 +52,25 @@ async def channel(platform: Platform) -> AsyncIterator[grpc.aio.Channel]:
         yield opened
 
 
-def client_of(platform: Platform, channel: grpc.aio.Channel, actor: str, dealer: str = "D001") -> SalesClient:
-    """A caller who acts for a dealer."""
-    return SalesClient(channel, platform.token(actor, dealers=[dealer], brands=["hongtong"]))
+def client_of(platform: Platform, channel: grpc.aio.Channel, actor: str, *dealers: str) -> SalesClient:
+    """A caller who acts for dealers, the first store unless others are named."""
+    stores = dealers or ("D001",)
+    return SalesClient(
+        channel,
+        Hats(lambda role: platform.token(actor, roles=[role], dealers=stores, brands=["hongtong"])),
+    )
 
 
 @pytest.fixture
 def seller(platform: Platform, channel: grpc.aio.Channel) -> SalesClient:
     """A salesperson of the first store."""
     return client_of(platform, channel, "seller")
+
+
+@pytest.fixture
+def both(platform: Platform, channel: grpc.aio.Channel) -> SalesClient:
+    """Somebody who sees two stores."""
+    return client_of(platform, channel, "both", "D001", "D002")
 
 
 @pytest.fixture

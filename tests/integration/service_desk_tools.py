@@ -29,6 +29,7 @@ from forecourt.testing.given import an_id
 from service_desk.api import api
 from service_desk.workshop_day import CapacityReserved, workshop_day_id
 from tests.integration.messaging_tools import depth, eventually
+from tests.staff import Hats
 
 START = datetime(2026, 1, 5, 1, 0, tzinfo=UTC)
 """Monday, nine in the morning in Shanghai: when the virtual clock of these tests begins."""
@@ -84,15 +85,15 @@ class Desk:
         self._store = PostgresEventStore(pool)
         self._channel = channel
         self._methods = api.descriptor().methods_by_name
-        self._token = platform.token(
-            "tester", dealers=["D001", "D002"], brands=["hongtong"], roles=["service_adviser"]
+        self._hats = Hats(
+            lambda role: platform.token("tester", dealers=["D001", "D002"], brands=["hongtong"], roles=[role])
         )
 
     async def call(self, rpc: str, *, metadata: Any = None, message: Any = None, **fields: Any) -> Any:
         """The answer of an RPC for store D001, to fields or to a ``message`` (or raw bytes). Raises `Refusal`."""
         method = self._methods[rpc]
         given = {
-            "authorization": f"Bearer {self._token}",
+            "authorization": self._hats.authorization(method),
             "dealer-id": "D001",
             **{key.replace("_", "-"): str(value) for key, value in (metadata or {}).items()},
         }

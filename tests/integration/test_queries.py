@@ -15,15 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forecourt.access.scope import Scope
 from forecourt.errors import InvalidInput, Unavailable
 from forecourt.projections import tables
 from forecourt.projections.paging import write_token
-from forecourt.projections.projection import Index, Projection
+from forecourt.projections.projection import Index, OwnedThrough, Projection, UndeclaredOwner, Unowned
 from forecourt.projections.queries import (
     NotYetThere,
     PageRequest,
     ReadModels,
-    Scope,
     UnknownColumn,
     Where,
     all_,
@@ -41,6 +41,8 @@ from forecourt.projections.queries import (
     ne,
     not_null,
 )
+from forecourt.projections.scoping import with_owners
+from forecourt.service import Service
 from forecourt.values import Money
 from tests.integration.projection_shop import Opened, account, bank, open_bank, running
 
@@ -81,7 +83,27 @@ class PairRow(msgspec.Struct, frozen=True):
     order: int
 
 
-pairs = Projection("pair", version=1, row=PairRow, key=("left", "right"))
+pairs = Projection(
+    "pair", version=1, row=PairRow, key=("left", "right"), owner=Unowned("a pair says nothing about anybody")
+)
+
+
+class SharedRow(msgspec.Struct, frozen=True):
+    box_id: UUID
+    dealer_id: str
+    brand: str
+    shared_with: tuple[str, ...]
+
+
+class ThingRow(msgspec.Struct, frozen=True):
+    thing_id: UUID
+    box_id: UUID
+    brand: str
+
+
+boxes = Projection("box", version=1, row=SharedRow, key="box_id")
+things = Projection("thing", version=1, row=ThingRow, key="thing_id", owner=OwnedThrough(boxes, "box_id"))
+parts = Projection("part", version=1, row=ThingRow, key="thing_id", owner=OwnedThrough(things, "box_id"))
 
 NAMES = ("Audi", "audi", "BMW 100%", "Bulli_2", "Chery", "红旗", "红 旗", "O'Hara", 'Q"7', "back\\slash")
 
@@ -394,10 +416,49 @@ async def test_a_scope_hides_what_is_others(
     assert rm.scope == Scope()
 
 
-async def test_a_scope_does_not_touch_rows_that_are_nobodys(rm: ReadModels, pool: Any) -> None:
+async def test_a_scope_does_not_touch_rows_that_are_everybodys(rm: ReadModels, pool: Any) -> None:
     table = tables.Table("lot", pairs)
     await pool.execute(table.upsert_sql, *table.upsert_arrays([PairRow(account(1), "x", 1)]))
     assert await rm.within(Scope(frozenset(), frozenset())).total(pairs) == 1
+
+
+async def _stored(pool: Any, projection: Projection[Any], *rows: Any) -> None:
+    table = tables.Table("lot", projection)
+    await pool.execute(table.upsert_sql, *table.upsert_arrays(list(rows)))
+
+
+async def test_what_is_shared_is_seen_and_what_hangs_on_it_too(pool: Any, database_url: str) -> None:
+    await tables.migrate(pool, "lot", [boxes, things, parts])
+    rm = ReadModels(pool, "lot", [boxes, things, parts])
+    mine, shared, foreign = (SharedRow(account(n), "D001", "hongtong", ()) for n in range(3))
+    shared = msgspec.structs.replace(shared, dealer_id="D002", shared_with=("D003", "D001"))
+    foreign = msgspec.structs.replace(foreign, dealer_id="D002", shared_with=("D003",))
+    await _stored(pool, boxes, mine, shared, foreign)
+    held = [ThingRow(account(10 + n), account(n), "hongtong") for n in range(3)]
+    other_brand = ThingRow(account(20), account(0), "chery")
+    await _stored(pool, things, *held, other_brand)
+    await _stored(pool, parts, *(ThingRow(account(30 + n), account(10 + n), "hongtong") for n in range(3)))
+    seen = rm.within(Scope(frozenset({"D001"}), frozenset({"hongtong"})))
+    assert {row.box_id for row in await seen.all(boxes)} == {account(0), account(1)}
+    assert {row.thing_id for row in await seen.all(things)} == {account(10), account(11)}
+    assert {row.thing_id for row in await seen.all(parts)} == {account(30), account(31)}
+    assert await seen.total(things) == 2
+    assert await rm.within(Scope(None, frozenset({"chery"}))).total(things) == 0
+    assert await rm.total(things) == 4
+    assert with_owners([parts, boxes]) == (parts, things, boxes)
+
+
+async def test_rows_whose_owner_is_not_declared_are_shown_to_nobody_with_a_scope(rm: ReadModels) -> None:
+    class LooseRow(msgspec.Struct, frozen=True):
+        loose_id: UUID
+        dealer_id: str
+
+    loose = Projection("loose", version=1, row=LooseRow, key="loose_id")
+    asked = ReadModels(None, "lot", [loose], scope=Scope(frozenset({"D001"})))
+    with pytest.raises(UndeclaredOwner):
+        await asked.all(loose)
+    with pytest.raises(UndeclaredOwner):
+        Service(name="lot", deciders=[], projections=[loose])
 
 
 async def test_a_read_model_that_is_not_there_is_unavailable(pool: Any) -> None:

@@ -5,5 +5,6 @@
 * ``certificates``: from a client certificate to an identity.
 * ``rates``: how much one identity may ask for.
 * ``development``: tokens and certificates for a laptop, never in production.
-* ``wiring``: all of it from the settings.
+* ``callers``: token or certificate, whichever decides.
+* ``permissions``, ``scope``: what callers may do, and to what.
 """

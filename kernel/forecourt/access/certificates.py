@@ -74,13 +74,15 @@ Table = Mapping[tuple[str, str], Identity]
 
 
 def parse_table(text: str) -> Table:
-    """Identities by what their certificates say. Raises `ValueError` naming the entry, counted from 1, and the field."""
+    """Identities by what their certificates say. Raises `ValueError` naming the entry (from 1) and the field."""
     try:
         entries = _Table.model_validate(tomllib.loads(text)).identity
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"is not TOML: {error}") from None
     except ValidationError as error:
-        raise ValueError("; ".join(_problem(p["loc"], p["msg"]) for p in error.errors(include_input=False))) from None
+        raise ValueError(
+            "; ".join(_problem(p["loc"], p["msg"]) for p in error.errors(include_input=False))
+        ) from None
     table: dict[tuple[str, str], Identity] = {}
     for number, entry in enumerate(entries, start=1):
         (name,) = entry.names()

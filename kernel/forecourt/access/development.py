@@ -10,7 +10,11 @@ from typing import Any
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -20,12 +24,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from forecourt.access.files import made_once
 from forecourt.access.keys import FixedKeys, PublicKey
 from forecourt.clock import Clock, SystemClock
+from forecourt.made_once import made_once
 
 KEY_FILE = "token-key.pem"
 KEY_ID = "development"
+CLIENT_URI = "spiffe://forecourt.development/"
+"""What stands before a client's name in its certificate."""
 CERTIFICATE_DAYS = 365
 CA_FILE, CA_KEY_FILE = "ca.pem", "ca-key.pem"
 
@@ -33,12 +39,14 @@ CA_FILE, CA_KEY_FILE = "ca.pem", "ca-key.pem"
 class DevelopmentTokens:
     """Issues tokens with the key of a data folder, made there when first needed, for its owner only."""
 
-    def __init__(self, folder: Path, *, audience: str, issuer: str | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, audience: str, issuer: str | None = None, clock: Clock | None = None
+    ) -> None:
         """Raises `ValueError` where the folder's key file holds something else."""
         pem = made_once(folder / KEY_FILE, lambda: _pem(Ed25519PrivateKey.generate()))
         key = load_pem_private_key(pem, password=None)
         if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError(f"{KEY_FILE} is not an Ed25519 key")  # noqa: TRY004  # a wrong file, not a wrong type
+            raise ValueError(f"{KEY_FILE} is not an Ed25519 key")  # a wrong file, not a wrong type
         self._key = key
         self._audience = audience
         self._issuer = issuer
@@ -109,7 +117,7 @@ class DevelopmentAuthority:
         """An authority that was created before. Raises `ValueError`."""
         key = load_pem_private_key(found.key, password=None)
         if not isinstance(key, EllipticCurvePrivateKey):
-            raise ValueError(f"{CA_KEY_FILE} is not an EC key")  # noqa: TRY004  # a wrong file, not a wrong type
+            raise ValueError(f"{CA_KEY_FILE} is not an EC key")  # a wrong file, not a wrong type
         return cls(x509.load_pem_x509_certificate(found.certificate), key)
 
     @property
@@ -118,9 +126,14 @@ class DevelopmentAuthority:
         return Certificate(self._certificate.public_bytes(Encoding.PEM), _pem(self._key))
 
     def issue(
-        self, name: str, *, hosts: Sequence[str] = (), uris: Sequence[str] = (), days: float = CERTIFICATE_DAYS
+        self,
+        name: str,
+        *,
+        hosts: Sequence[str] = (),
+        uris: Sequence[str] = (),
+        days: float = CERTIFICATE_DAYS,
     ) -> Certificate:
-        """A certificate for a server (``hosts``: names and addresses) or a client (``uris``). Negative days: expired."""
+        """A certificate for a server (``hosts``: names and addresses) or a client (``uris``)."""
         key = generate_private_key(SECP256R1())
         alternatives: list[x509.GeneralName] = [_host(host) for host in hosts]
         alternatives += [x509.UniformResourceIdentifier(uri) for uri in uris]
@@ -128,7 +141,9 @@ class DevelopmentAuthority:
         usages = [ExtendedKeyUsageOID.SERVER_AUTH] if hosts else []
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         built = (
-            _builder(_name(name), self._certificate.subject, key, start, _now() + timedelta(days=days) - start)
+            _builder(
+                _name(name), self._certificate.subject, key, start, _now() + timedelta(days=days) - start
+            )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([*usages, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)

@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from forecourt.access.scope import ALL
 from forecourt.errors import Unauthenticated
-
-ALL = "*"
-"""Stands for all dealers or all brands."""
 
 Peer = Callable[[], Mapping[str, Iterable[bytes]]]
 """What is known of the other end of the connection, in the words of gRPC's ``auth_context``."""
@@ -37,7 +35,7 @@ class IdentityVerifier(Protocol):
     def known(self, authorization: str | None) -> Identity | None:
         """The identity behind an ``authorization`` header that was verified before and still holds, else None.
 
-        Every call begins with this, so it is quick and waits for nothing.
+        Every call begins with this, so it is quick, waits for nothing, and raises nothing.
         """
 
     async def verify(self, authorization: str | None, peer: Peer) -> Identity:

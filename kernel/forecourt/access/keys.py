@@ -20,7 +20,9 @@ from forecourt.errors import Unavailable
 
 log = logs.get(__name__)
 
-ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
+ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
 """JSON Web Algorithms (RFC 7518, RFC 8037) whose keys have a public half."""
 
 MIN_RSA_BITS = 2_048

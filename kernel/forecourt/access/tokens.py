@@ -32,6 +32,8 @@ _UNCHECKED = {
     "verify_exp": False,
     "verify_nbf": False,
     "verify_iat": False,
+    "verify_sub": False,
+    "verify_jti": False,
     "require": ["sub", "exp", "aud"],
 }
 
@@ -39,7 +41,9 @@ _UNCHECKED = {
 class TokenVerifier:
     """Verifies tokens. Good ones are remembered until they expire or the keys change, bad ones never."""
 
-    def __init__(self, keys: TokenKeys, *, audience: str, issuer: str | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, keys: TokenKeys, *, audience: str, issuer: str | None = None, clock: Clock | None = None
+    ) -> None:
         """Without ``issuer`` the claim ``iss`` is not looked at."""
         self._keys = keys
         self._audience = audience
@@ -50,14 +54,14 @@ class TokenVerifier:
         self._recheck = -math.inf
 
     def known(self, authorization: str) -> Identity | None:
-        """The identity of a token that was verified before. Raises `refusals.TokenExpired` when its time is over."""
+        """The identity of a token that was verified before and still holds, else None."""
         identity = self._verified.get(authorization)
         if identity is None:
             return None
         now = self._clock.now().timestamp()
         if identity.expires <= now:
             del self._verified[authorization]
-            raise refusals.TokenExpired
+            return None
         return identity if now < self._recheck else None
 
     async def ready(self) -> None:
@@ -132,7 +136,6 @@ _REFUSALS: tuple[tuple[type[jwt.PyJWTError], type[refusals.CredentialsRefused]],
     (jwt.InvalidAudienceError, refusals.TokenAudienceWrong),
     (jwt.InvalidIssuerError, refusals.TokenIssuerWrong),
     (jwt.MissingRequiredClaimError, refusals.TokenClaimsWrong),
-    (jwt.InvalidSubjectError, refusals.TokenClaimsWrong),
 )
 
 

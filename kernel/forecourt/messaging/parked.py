@@ -94,7 +94,6 @@ def replay(amqp_uri: str, queue: str, ids: Collection[str] | None = None) -> int
             sent += 1
     if ids and not sent:
         raise NotFound(f"queue {queue}: holds none of the messages")
-    log.info("parked messages replayed", queue=queue, messages=sent)
     return sent
 
 

@@ -50,6 +50,46 @@ class Index:
 
 
 @dataclass(frozen=True)
+class Owned:
+    """Each row names its owner: the columns of dealer and brand, and of the dealers that it is shared with."""
+
+    dealer: str = "dealer_id"
+    brand: str = "brand"
+    shared: str | None = None
+
+
+@dataclass(frozen=True)
+class OwnedThrough:
+    """Each row is seen by whoever sees the row of ``parent`` that ``column`` names; ``parent`` has one key column.
+
+    A column ``brand`` limits it further: what concerns another brand is not seen along with the parent.
+    """
+
+    parent: "Projection[Any]"
+    column: str
+
+
+@dataclass(frozen=True)
+class Unowned:
+    """The rows are everybody's; ``reason`` says why that is right."""
+
+    reason: str
+
+
+Owner = Owned | OwnedThrough | Unowned
+
+
+class UndeclaredOwner(ValueError):
+    """A projection does not say whose its rows are: a mistake in the service, found when it starts."""
+
+    def __init__(self, projection: "Projection[Any]") -> None:
+        super().__init__(
+            f"projection {projection.name}: has no columns dealer_id and brand, so declare owner="
+            " (Owned, OwnedThrough, or Unowned with a reason)"
+        )
+
+
+@dataclass(frozen=True)
 class Handler:
     """What one event does to one row."""
 
@@ -64,7 +104,8 @@ class Projection(Generic[R]):
     ``name`` and ``version`` name its table; ``row`` is a frozen `msgspec.Struct` whose fields are the columns
     (str text, int bigint, bool, float, Decimal numeric, UUID, date, datetime timestamptz, tuple[str, ...] text[],
     anything else json; ``X | None`` nullable); ``key`` is the primary key, one column or several. ``indexes`` are
-    column names or `Index`. ``dealer`` and ``brand`` name the columns that say whose the row is (None: nobody's).
+    column names or `Index`. ``owner`` says whose the rows are; without it, rows with the columns ``dealer_id`` and
+    ``brand`` are `Owned` by them, and shared with the dealers in a column ``shared_with``.
     """
 
     def __init__(
@@ -75,8 +116,7 @@ class Projection(Generic[R]):
         row: type[R],
         key: str | Sequence[str],
         indexes: Iterable[str | Index] = (),
-        dealer: str | None = None,
-        brand: str | None = None,
+        owner: Owner | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -85,8 +125,9 @@ class Projection(Generic[R]):
         self.columns: tuple[str, ...] = row.__struct_fields__
         self.indexes = tuple(Index((i,)) if isinstance(i, str) else i for i in indexes)
         fields = set(self.columns)
-        self.dealer = dealer or ("dealer_id" if "dealer_id" in fields else None)
-        self.brand = brand or ("brand" if "brand" in fields else None)
+        if owner is None and {"dealer_id", "brand"} <= fields:
+            owner = Owned(shared="shared_with" if "shared_with" in fields else None)
+        self.owner = owner
         self.handlers: dict[type[AnyEvent], list[Handler]] = {}
         self._key_values: Any = _getter(self.key)
         missing = set(self.key) - fields

@@ -9,18 +9,18 @@
     await rm.wait_for(customers, position, timeout=2.0)
 
 A read model belongs to one service and only that service reads it; others ask over gRPC or keep their own.
-The scope of the caller (`Scope`) is applied to every query in one place.
+The scope of the caller (`forecourt.access.scope.Scope`) is applied to every query in one place.
 """
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import asyncpg
 import msgspec
 
+from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.errors import Unavailable
 from forecourt.projections.conditions import (
     AllOf,
@@ -60,10 +60,10 @@ from forecourt.projections.paging import (
     write_token,
 )
 from forecourt.projections.projection import Projection
+from forecourt.projections.scoping import scope_sql
 from forecourt.projections.tables import Table, checked_name
 
 __all__ = [
-    "UNRESTRICTED",
     "AllOf",
     "AnyOf",
     "Condition",
@@ -71,7 +71,6 @@ __all__ = [
     "Page",
     "PageRequest",
     "ReadModels",
-    "Scope",
     "UnknownColumn",
     "Where",
     "all_",
@@ -99,29 +98,6 @@ MAX_ROWS = 1_000
 """Rows that `ReadModels.all` answers unless told otherwise: nothing reads a whole table by accident."""
 
 _SUMMABLE = ("bigint", "numeric", "double precision")
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Whose rows may be seen: those of these dealers and brands; None is everybody's.
-
-    A row that no column says the owner of (a projection without ``dealer``) is not restricted by it.
-    """
-
-    dealers: frozenset[str] | None = None
-    brands: frozenset[str] | None = None
-
-    def conditions(self, projection: Projection[Any]) -> list[Where]:
-        """What every query on a projection must hold besides what it asks."""
-        found: list[Where] = []
-        if self.dealers is not None and projection.dealer is not None:
-            found.append(any_of(projection.dealer, sorted(self.dealers)))
-        if self.brands is not None and projection.brand is not None:
-            found.append(any_of(projection.brand, sorted(self.brands)))
-        return found
-
-
-UNRESTRICTED = Scope()
 
 
 class ReadModels:
@@ -297,8 +273,7 @@ class ReadModels:
 
     def _scoped(self, table: Table, condition: str, parameters: Parameters) -> str:
         """The condition within the scope: the one place that applies it."""
-        scope = where_sql(table, self._scope.conditions(table.projection), parameters)
-        return f"({condition}) AND ({scope})"
+        return f"({condition}) AND ({scope_sql(table, self._scope, parameters, self._table)})"
 
     async def _rows(
         self,

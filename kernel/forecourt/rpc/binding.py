@@ -14,7 +14,8 @@ A command is answered with ``CommandResult{id, version, position}`` (or whatever
 outcome has). A query answers a row, dataclass, model, dict or message; where the response has a single field
 besides ``next_page_token``, a row, a list or a `Page` is put into it. None is answered NOT_FOUND.
 
-Every method of the proto service must be bound, and only those: `Api.check` at start.
+Every method of the proto service must be bound, and only those, and must say which permission it needs:
+`Api.check` at start.
 """
 
 import importlib
@@ -31,6 +32,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from pydantic import BaseModel
 
+from forecourt.access.permissions import OPTION, permission_of
 from forecourt.deciders import Command, Decider, Outcome
 from forecourt.projections.projection import Projection
 from forecourt.rpc.calls import Call
@@ -171,11 +173,27 @@ class Api:
             raise BindingError(f"{self.full_name}: has no method {', '.join(sorted(unknown))}")
         for name, method in methods.items():
             kind = self.rpcs[name].kind
+            self._require_permission(method)
             if (method.client_streaming, method.server_streaming) != _STREAMING[kind]:
                 raise BindingError(
                     f"{self.full_name}.{name}: is bound as {kind.value}, the proto says otherwise"
                 )
         return [(method, self.rpcs[name]) for name, method in methods.items()]
+
+    def permissions(self) -> dict[str, str]:
+        """The permission that each method of the proto service needs, by the method's name."""
+        return {method.name: self._require_permission(method) for method in self.descriptor().methods}
+
+    def _require_permission(self, method: MethodDescriptor) -> str:
+        try:
+            permission = permission_of(method)
+        except ValueError as error:
+            raise BindingError(f"{self.full_name}.{method.name}: {error}") from None
+        if not permission:
+            raise BindingError(
+                f"{self.full_name}.{method.name}: says by no option ({OPTION}) who may call it"
+            )
+        return permission
 
 
 def _import_generated(package: str) -> None:

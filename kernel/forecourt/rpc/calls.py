@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from forecourt.access.identity import ALL, Identity, IdentityVerifier
+from forecourt.access.identity import Identity, IdentityVerifier, Peer, no_peer
+from forecourt.access.rates import RateLimiter
+from forecourt.access.scope import ALL, UNRESTRICTED, scope_of
 from forecourt.clock import Clock
-from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
+from forecourt.deciders import Command, CommandHandler, Context, Decider, Loaded, Outcome
 from forecourt.errors import Forbidden, ForecourtError, InvalidInput
 
 _MAX_NUMBER = 2**63 - 1
@@ -31,17 +33,24 @@ class CallMetadata:
 class MetadataReader:
     """Checks the metadata of calls and makes contexts from it."""
 
-    def __init__(self, identities: IdentityVerifier, clock: Clock) -> None:
+    def __init__(self, identities: IdentityVerifier, clock: Clock, rates: RateLimiter | None = None) -> None:
         self._identities = identities
         self._clock = clock
+        self._rates = rates or RateLimiter(0, 1)
 
-    def read(self, metadata: Iterable[tuple[str, Any]], *, writes: bool) -> CallMetadata:
+    async def read(
+        self, metadata: Iterable[tuple[str, Any]], *, writes: bool, peer: Peer = no_peer
+    ) -> CallMetadata:
         """The call's metadata. A call that ``writes`` says for which dealer and brand, if it may for many.
 
-        Raises `InvalidInput` naming the key, `Unauthenticated` or `Forbidden`.
+        Raises `InvalidInput` naming the key, `Unauthenticated`, `Forbidden`, `forecourt.access.rates.RateExceeded`.
         """
         given = dict(metadata)
-        identity = self._identities.verify(given.get("authorization"))
+        authorization = given.get("authorization")
+        identity = self._identities.known(authorization)
+        if identity is None:
+            identity = await self._identities.verify(authorization, peer)
+        self._rates.take(identity.actor_id)
         command_id = _uuid(given, "command-id") or uuid4()
         context = Context(
             now=self._clock.now(),
@@ -52,6 +61,7 @@ class MetadataReader:
             dealer_id=_one_of(given, "dealer-id", identity.dealers, writes),
             brand=_one_of(given, "brand", identity.brands, writes),
             roles=identity.roles,
+            scope=scope_of(identity.dealers, identity.brands),
         )
         return CallMetadata(
             identity, context, _number(given, "expected-version"), _number(given, "after-position") or 0
@@ -121,7 +131,10 @@ def _invalid(key: str, reason: str) -> InvalidInput:
 
 
 class CallCommands:
-    """Runs commands on behalf of one call: ids, actor and time are the call's."""
+    """Runs commands on behalf of one call: ids, actor, time and scope are the call's.
+
+    What lies outside the scope is, for all methods, not there.
+    """
 
     __slots__ = ("_context", "_handler")
 
@@ -154,20 +167,30 @@ class CallCommands:
 
     async def version(self, decider: Decider[Any], aggregate_id: UUID) -> int:
         """The version of an aggregate, 0 where there is none: what a caller's expectation is compared with."""
-        return (await self._handler.load(decider, aggregate_id)).version
+        return (await self._load(decider, aggregate_id)).version
 
     async def position(self, decider: Decider[Any], aggregate_id: UUID) -> int:
         """The position of an aggregate's last event, 0 where there is none."""
-        return (await self._handler.load(decider, aggregate_id)).position
+        return (await self._load(decider, aggregate_id)).position
 
     async def state(self, decider: Decider[Any], aggregate_id: UUID) -> Any:
         """The present state of an aggregate, the decider's initial one where there is none."""
-        return (await self._handler.load(decider, aggregate_id)).state
+        return (await self._load(decider, aggregate_id)).state
 
     async def owner(self, decider: Decider[Any], aggregate_id: UUID) -> tuple[str, str]:
         """The dealer and brand that an aggregate belongs to, empty where there is none."""
-        loaded = await self._handler.load(decider, aggregate_id)
-        return loaded.dealer_id, loaded.brand
+        owner = (await self._load(decider, aggregate_id)).ownership
+        return owner.dealer_id, owner.brand
+
+    async def require_reachable(self, decider: Decider[Any], aggregate_id: UUID) -> None:
+        """Raise `NotFound` where the id is taken by an aggregate outside the caller's scope.
+
+        For calls that do something else before a command with ``creates="if_missing"``.
+        """
+        await self._handler.load(decider, aggregate_id, self._context.scope, foreign_is_missing=False)
+
+    async def _load(self, decider: Decider[Any], aggregate_id: UUID) -> Loaded[Any]:
+        return await self._handler.load(decider, aggregate_id, self._context.scope)
 
     async def head(self) -> int:
         """The position of the last event in the store: a read model that has reached it shows everything."""
@@ -202,6 +225,7 @@ class Call:
         self.expected = metadata.expected
         self.after_position = metadata.after_position
         self.commands = CallCommands(commands, metadata.context)
-        self.read_models = read_models
+        scope = metadata.context.scope
+        self.read_models = read_models if scope is UNRESTRICTED else read_models.within(scope)
         self.clock = clock
         self.settings = settings

@@ -5,8 +5,9 @@ INTERNAL. The way of a command is kept short: an empty echo costs a third of a m
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol, cast
 
@@ -17,19 +18,24 @@ from google.protobuf.message_factory import GetMessageClass
 from pydantic import BaseModel, ValidationError
 
 from forecourt import logs, metrics
+from forecourt.access.permissions import PermissionMissing, Permissions, permission_of
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Decider, Outcome
 from forecourt.errors import InvalidInput, NotFound, Unavailable, invalid_input
 from forecourt.projections.projection import Projection
+from forecourt.projections.scoping import with_owners
 from forecourt.rpc.binding import Api, Kind, Rpc, outcome_writer, result_writer
 from forecourt.rpc.calls import Call, CallMetadata, MetadataReader, correlation_of
 from forecourt.rpc.convert import reader
 from forecourt.rpc.errors import DeadlineExceeded, internal_status, status_of, trailing, translate
+from forecourt.rpc.streams import StreamNotRead, Streams
 
 log = logs.get(__name__)
 
 FRESHNESS_SECONDS = 5.0
 """How long a query waits for a read model at most; a shorter deadline of the caller counts instead."""
+
+_ABORT_SECONDS = 1.0
 
 Servicer = grpc.aio.ServicerContext[bytes, bytes]
 Handler = Callable[..., Any]
@@ -52,6 +58,8 @@ class Backend:
     clock: Clock
     settings: Any
     metadata: MetadataReader
+    permissions: Permissions
+    streams: Streams = field(default_factory=Streams)
 
 
 def handlers(api: Api, backend: Backend) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
@@ -78,12 +86,14 @@ class _Endpoint:
     def __init__(self, method: MethodDescriptor, rpc: Rpc, backend: Backend) -> None:
         self._rpc = rpc
         self._backend = backend
+        self._permission = permission_of(method)
         self._handle: Handler = rpc.handle or _unbound
         self._parse = GetMessageClass(method.input_type).FromString
         self._read = reader(method.input_type, rpc.model)
         self._validate = rpc.model.model_validate
         self._write = result_writer(method)
         self._decider: Decider[Any] = rpc.decider or _NO_DECIDER
+        self._reads = with_owners(rpc.reads)
         self._outcome = outcome_writer(method) if rpc.decider is not None else _lazily(method)
         writes = rpc.kind is Kind.COMMAND
         outcomes, seconds = (
@@ -102,7 +112,7 @@ class _Endpoint:
     async def single_command(self, request: bytes, servicer: Servicer) -> bytes:
         started = perf_counter()
         try:
-            metadata = self._begin(servicer)
+            metadata = await self._begin(servicer)
             command = cast(Command, self._model(request))
             outcome = await self._backend.commands.execute(
                 self._decider, command, metadata.context, expected=metadata.expected
@@ -121,7 +131,7 @@ class _Endpoint:
     async def unary(self, request: bytes, servicer: Servicer) -> bytes:
         started = perf_counter()
         try:
-            call = self._call(servicer)
+            call = await self._call(servicer)
             model = self._model(request)
             if call.after_position:
                 await self._wait_until_fresh(call, servicer)
@@ -139,8 +149,9 @@ class _Endpoint:
     async def client_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> bytes:
         started = perf_counter()
         try:
-            call = self._call(servicer)
-            answer = self._answer(await self._handle(self._models(requests), call))
+            call = await self._call(servicer)
+            with self._backend.streams.one(call.identity.actor_id):
+                answer = self._answer(await self._handle(self._models(requests), call))
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
@@ -151,23 +162,35 @@ class _Endpoint:
         self._seconds.observe(perf_counter() - started)
         return answer
 
-    async def server_stream(self, request: bytes, servicer: Servicer) -> AsyncIterator[bytes]:
-        async for answer in self._stream(servicer, lambda: self._model(request)):
-            yield answer
+    async def server_stream(self, request: bytes, servicer: Servicer) -> None:
+        await self._send(self._stream(servicer, lambda: self._model(request)), servicer)
 
-    async def bidi_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> AsyncIterator[bytes]:
-        async for answer in self._stream(servicer, lambda: self._models(requests)):
-            yield answer
+    async def bidi_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> None:
+        await self._send(self._stream(servicer, lambda: self._models(requests)), servicer)
 
-    async def _stream(self, servicer: Servicer, given: Callable[[], Any]) -> AsyncIterator[bytes]:
+    async def _send(self, answers: AsyncGenerator[bytes, None], servicer: Servicer) -> None:
+        """Send each answer before the next one is made, as fast as the caller takes them and no slower than it may."""
+        async with aclosing(answers):
+            async for answer in answers:
+                try:
+                    await self._backend.streams.write(servicer, answer)
+                except asyncio.CancelledError:
+                    self._cancelled.inc()
+                    raise
+                except StreamNotRead as error:
+                    await self._fail(servicer, error)
+                    raise
+
+    async def _stream(self, servicer: Servicer, given: Callable[[], Any]) -> AsyncGenerator[bytes, None]:
         started = perf_counter()
         try:
-            call = self._call(servicer)
+            call = await self._call(servicer)
             argument = given()
-            if call.after_position:
-                await self._wait_until_fresh(call, servicer)
-            async for result in self._handle(argument, call):
-                yield self._answer(result)
+            with self._backend.streams.one(call.identity.actor_id):
+                if call.after_position:
+                    await self._wait_until_fresh(call, servicer)
+                async for result in self._handle(argument, call):
+                    yield self._answer(result)
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
@@ -179,16 +202,22 @@ class _Endpoint:
 
     # --- steps
 
-    def _begin(self, servicer: Servicer) -> CallMetadata:
+    async def _begin(self, servicer: Servicer) -> CallMetadata:
         remaining = servicer.time_remaining()
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed before the call was begun")
-        return self._backend.metadata.read(servicer.invocation_metadata() or (), writes=self._rpc.writes)
+        given = servicer.invocation_metadata() or ()
+        metadata = await self._backend.metadata.read(
+            given, writes=self._rpc.writes, peer=servicer.auth_context
+        )
+        if self._permission not in self._backend.permissions.of(metadata.identity.roles):
+            raise PermissionMissing(self._permission)
+        return metadata
 
-    def _call(self, servicer: Servicer) -> Call:
+    async def _call(self, servicer: Servicer) -> Call:
         backend = self._backend
         return Call(
-            self._begin(servicer),
+            await self._begin(servicer),
             commands=backend.commands,
             read_models=backend.read_models,
             clock=backend.clock,
@@ -206,7 +235,7 @@ class _Endpoint:
 
     async def _models(self, requests: AsyncIterator[bytes]) -> AsyncIterator[BaseModel | InvalidInput]:
         number = 0
-        async for request in requests:
+        async for request in self._backend.streams.receive(requests):
             number += 1
             self._streamed.inc()
             try:
@@ -223,7 +252,7 @@ class _Endpoint:
         remaining = servicer.time_remaining()
         limit = FRESHNESS_SECONDS if remaining is None else min(FRESHNESS_SECONDS, remaining)
         await asyncio.gather(
-            *(read_models.wait_for(projection, call.after_position, limit) for projection in self._rpc.reads)
+            *(read_models.wait_for(projection, call.after_position, limit) for projection in self._reads)
         )
 
     def _answer(self, result: Any) -> bytes:
@@ -250,7 +279,11 @@ class _Endpoint:
             if isinstance(known, Unavailable):
                 log.warning("call not possible", service=service, rpc=self._rpc.name, error=known.slug)
         self._outcomes.labels(service, self._rpc.name, known.slug if known else "internal").inc()
-        await servicer.abort(code, status.message, trailing_metadata=trailing(status))
+        with suppress(TimeoutError):
+            # A caller that reads nothing does not read this either: it is sent, and not waited for.
+            async with asyncio.timeout(_ABORT_SECONDS):
+                await servicer.abort(code, status.message, trailing_metadata=trailing(status))
+        raise grpc.aio.AbortError
 
 
 _NO_DECIDER: Decider[Any] = Decider(service="", category="", initial=None, key="id")

@@ -88,7 +88,9 @@ def code_of(error: ForecourtError) -> grpc.StatusCode:
 def status_of(error: ForecourtError, domain: str) -> tuple[grpc.StatusCode, status_pb2.Status]:
     """The code and the full ``google.rpc.Status`` of an error; ``domain`` is the service's name."""
     code = code_of(error)
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.slug, domain=domain)]
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=error.slug, domain=domain, metadata=error.info)
+    ]
     if error.fields:
         details.append(_bad_request(error.fields))
     if (delay := _retry_after(error, code)) is not None:

@@ -21,6 +21,7 @@ from customer.customer import (
 from customer.erasure import ApproveErasure, RejectErasure, RequestErasure
 from customer.importing import ImportChunk, import_customers
 from customer.read_models import CustomerRow, customers, history, import_problems, imports, ownerships
+from customer.sharing import ShareCustomer, TransferCustomer, UnshareCustomer
 from forecourt.errors import InvalidInput, NotFound
 from forecourt.projections.queries import Condition, PageRequest, any_of, eq, ilike, is_null
 from forecourt.rpc.binding import Api, Call
@@ -187,6 +188,9 @@ api.command("AddContactPoint", customer, AddContactPoint)
 api.command("CorrectProfile", customer, CorrectProfile)
 api.command("ChangeCategory", customer, ChangeCategory)
 api.command("AssignCustomer", customer, AssignCustomer)
+api.command("ShareCustomer", customer, ShareCustomer)
+api.command("UnshareCustomer", customer, UnshareCustomer)
+api.command("TransferCustomer", customer, TransferCustomer)
 api.command("GrantConsent", customer, GrantConsent)
 api.command("WithdrawConsent", customer, WithdrawConsent)
 api.command("RecordVehicleOwnership", customer, RecordVehicleOwnership)

@@ -158,6 +158,8 @@ class Customer:
     suspected: frozenset[UUID] = frozenset()
     erasure: Literal["none", "requested", "approved", "done"] = "none"
     erasure_requested_by: str = ""
+    shared_with: frozenset[str] = frozenset()
+    transferred_to: str = ""
 
 
 # Commands
@@ -320,7 +322,7 @@ def register(state: Customer, c: RegisterCustomer, ctx: Context) -> list[Event]:
 @customer.decides
 def add_contact_point(state: Customer, c: AddContactPoint, ctx: Context) -> list[Event]:
     """One more way to reach the customer."""
-    _must_live(state)
+    must_live(state)
     value = _checked("value", c.kind, c.value)
     if (c.kind, value) in state.contact_points:
         return []
@@ -332,7 +334,7 @@ def add_contact_point(state: Customer, c: AddContactPoint, ctx: Context) -> list
 @customer.decides
 def correct_profile(state: Customer, c: CorrectProfile, ctx: Context) -> list[Event]:
     """The right value replaces the wrong one; the history keeps both."""
-    _must_live(state)
+    must_live(state)
     value = _checked("value", c.field, c.value)
     if state.values.get(c.field) == value:
         return []
@@ -342,7 +344,7 @@ def correct_profile(state: Customer, c: CorrectProfile, ctx: Context) -> list[Ev
 @customer.decides
 def change_category(state: Customer, c: ChangeCategory, ctx: Context) -> list[Event]:
     """Prospect to buyer, buyer to VIP: the id stays."""
-    _must_live(state)
+    must_live(state)
     if c.category == state.kind:
         return []
     return [CategoryChanged(previous=state.kind, category=c.category)]
@@ -351,7 +353,7 @@ def change_category(state: Customer, c: ChangeCategory, ctx: Context) -> list[Ev
 @customer.decides
 def assign(state: Customer, c: AssignCustomer, ctx: Context) -> list[Event]:
     """One salesperson at a time."""
-    _must_live(state)
+    must_live(state)
     if c.salesperson_id == state.salesperson_id:
         return []
     return [CustomerAssigned(previous=state.salesperson_id, salesperson_id=c.salesperson_id)]
@@ -360,7 +362,7 @@ def assign(state: Customer, c: AssignCustomer, ctx: Context) -> list[Event]:
 @customer.decides
 def grant_consent(state: Customer, c: GrantConsent, ctx: Context) -> list[Event]:
     """Consent once given stays until it is withdrawn."""
-    _must_live(state)
+    must_live(state)
     if (c.purpose, c.channel) in state.consents:
         return []
     return [ConsentGranted(purpose=c.purpose, channel=c.channel)]
@@ -369,7 +371,7 @@ def grant_consent(state: Customer, c: GrantConsent, ctx: Context) -> list[Event]
 @customer.decides
 def withdraw_consent(state: Customer, c: WithdrawConsent, ctx: Context) -> list[Event]:
     """Withdrawing counts even where consent was never recorded: it is an opt-out then."""
-    _must_live(state)
+    must_live(state)
     if c.purpose in ("contract", "safety"):
         raise SafetyConsentIsImplied("contract and safety messages need no consent and know no opt-out")
     if (c.purpose, c.channel) in state.withdrawn:
@@ -380,7 +382,7 @@ def withdraw_consent(state: Customer, c: WithdrawConsent, ctx: Context) -> list[
 @customer.decides
 def record_ownership(state: Customer, c: RecordVehicleOwnership, ctx: Context) -> list[Event]:
     """A vehicle and the days between which it was the customer's."""
-    _must_live(state)
+    must_live(state)
     if c.until is not None and c.until < c.since:
         raise OwnershipEndsBeforeItBegins(fields={"until": "lies before since"})
     if (c.vin, c.since, c.until) in state.owned:
@@ -391,7 +393,7 @@ def record_ownership(state: Customer, c: RecordVehicleOwnership, ctx: Context) -
 @customer.decides
 def log_interaction(state: Customer, c: LogInteraction, ctx: Context) -> list[Event]:
     """Every contact is an event with its channel."""
-    _must_live(state)
+    must_live(state)
     return [InteractionLogged(channel=c.channel, direction=c.direction, subject=c.subject, note=c.note)]
 
 
@@ -403,7 +405,8 @@ def suspect_duplicate(state: Customer, c: SuspectDuplicate, ctx: Context) -> lis
     return [DuplicateSuspected(other_id=c.other_id, score=c.score, shared=c.shared)]
 
 
-def _must_live(state: Customer) -> None:
+def must_live(state: Customer) -> None:
+    """Raise `CustomerErased` where nothing more may be recorded."""
     if state.erasure in ("approved", "done"):
         raise CustomerErased("the customer is erased")
 

@@ -182,8 +182,12 @@ class Importer:
         return {"rows": reports, "position": max(position, outcome.position)}
 
     async def _catch_up(self, import_id: UUID) -> None:
-        """Before the first chunk, wait until what an earlier run of this import wrote can be seen."""
+        """Before the first chunk, wait until what an earlier run of this import wrote can be seen.
+
+        Raises `NotFound` for an import of another store.
+        """
         if not self._ready:
+            await self._call.commands.require_reachable(customer_import, import_id)
             written = await self._call.commands.position(customer_import, import_id)
             await self._call.read_models.wait_for(customers, written)
             self._ready = True

@@ -23,9 +23,10 @@ from customer.customer import (
 )
 from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted
 from customer.erasure import ErasureApproved, ErasureRejected, ErasureRequested, PersonalDataShredded
+from customer.sharing import CustomerShared, CustomerTransferred, CustomerUnshared
 from forecourt.events import AnyEvent, ForeignEvent, Meta
 from forecourt.privacy.fields import ERASED
-from forecourt.projections.projection import Index, Projection
+from forecourt.projections.projection import Index, OwnedThrough, Projection
 from forecourt.values import Money
 
 # Customers
@@ -48,14 +49,21 @@ class CustomerRow(msgspec.Struct, frozen=True):
     consents: tuple[str, ...]
     registered_at: datetime
     version: int
+    shared_with: tuple[str, ...] = ()
 
 
 customers = Projection(
     "customer",
-    version=1,
+    version=2,
     row=CustomerRow,
     key="customer_id",
-    indexes=["mobile", "email", Index(("dealer_id", "name")), Index(("name",), trigram=True)],
+    indexes=[
+        "mobile",
+        "email",
+        Index(("dealer_id", "name")),
+        Index(("name",), trigram=True),
+        Index(("shared_with",), kind="gin"),
+    ],
 )
 
 
@@ -117,6 +125,25 @@ def _assignment(e: CustomerAssigned, row: CustomerRow) -> dict[str, Any]:
     return {"salesperson_id": e.salesperson_id}
 
 
+@_updates(CustomerShared)
+def _shared(e: CustomerShared, row: CustomerRow) -> dict[str, Any]:
+    return {"shared_with": (*_others(row, e.store), e.store) if e.store != row.dealer_id else row.shared_with}
+
+
+@_updates(CustomerUnshared)
+def _unshared(e: CustomerUnshared, row: CustomerRow) -> dict[str, Any]:
+    return {"shared_with": _others(row, e.store)}
+
+
+@_updates(CustomerTransferred)
+def _transferred(e: CustomerTransferred, row: CustomerRow) -> dict[str, Any]:
+    return {"dealer_id": e.to_store, "shared_with": _others(row, e.to_store), "salesperson_id": None}
+
+
+def _others(row: CustomerRow, store: str) -> tuple[str, ...]:
+    return tuple(other for other in row.shared_with if other != store)
+
+
 @_updates(ConsentGranted)
 def _granted(e: ConsentGranted, row: CustomerRow) -> dict[str, Any]:
     consent = f"{e.purpose}.{e.channel}"
@@ -160,7 +187,14 @@ class OwnershipRow(msgspec.Struct, frozen=True):
     brand: str
 
 
-ownerships = Projection("ownership", version=1, row=OwnershipRow, key=("customer_id", "vin"), indexes=["vin"])
+ownerships = Projection(
+    "ownership",
+    version=1,
+    row=OwnershipRow,
+    key=("customer_id", "vin"),
+    indexes=["vin"],
+    owner=OwnedThrough(customers, "customer_id"),
+)
 
 
 @ownerships.on(key=lambda e, m: (m.stream_id, e.vin))
@@ -234,7 +268,13 @@ class ImportProblemRow(msgspec.Struct, frozen=True):
     brand: str
 
 
-import_problems = Projection("import_problem", version=1, row=ImportProblemRow, key=("import_id", "row"))
+import_problems = Projection(
+    "import_problem",
+    version=1,
+    row=ImportProblemRow,
+    key=("import_id", "row"),
+    owner=OwnedThrough(imports, "import_id"),
+)
 
 
 @import_problems.on(key=lambda e, m: (m.stream_id, e.row))
@@ -265,10 +305,11 @@ class HistoryRow(msgspec.Struct, frozen=True):
 
 history = Projection(
     "history",
-    version=1,
+    version=2,
     row=HistoryRow,
     key="event_id",
     indexes=[Index(("customer_id", "position"))],
+    owner=OwnedThrough(customers, "customer_id"),
 )
 
 _ANCILLARY = {"insurance": "insurance", "loan": "loan", "plate_registration": "plate_registration"}
@@ -319,6 +360,8 @@ _records("profile", CategoryChanged, detail="category")
 _records("profile", CustomerAssigned, detail="salesperson_id")
 _records("profile", ConsentGranted, ConsentWithdrawn, detail="purpose")
 _records("profile", VehicleOwnershipRecorded, DuplicateSuspected)
+_records("profile", CustomerShared, CustomerUnshared, detail="store")
+_records("profile", CustomerTransferred, detail="to_store")
 _records("profile", ErasureRequested, detail="reason")
 _records("profile", ErasureRejected, ErasureApproved, PersonalDataShredded)
 _records("return_visit", InteractionLogged, detail="subject")

@@ -4,6 +4,7 @@ from customer.customer import ContactPointAdded, CustomerRegistered, SuspectDupl
 from customer.erasure import ErasureApproved, RecordShredding
 from customer.policies import THRESHOLD, likeness
 from customer.read_models import CustomerRow, customers
+from forecourt.access.scope import Scope
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import on_event
 from forecourt.projections.queries import any_, eq
@@ -55,7 +56,7 @@ class CustomerReactions:
         conditions = [eq(column, value) for column in ("mobile", "email") if (value := getattr(one, column))]
         if not conditions:
             return []
-        found: list[CustomerRow] = await self.read_models.all(
-            customers, where=[any_(*conditions)], limit=MOST_SUSPECTS
-        )
+        # Of a suspicion the store learns that somebody like this is there: so only of those that it may know.
+        known = self.read_models.within(Scope(frozenset({one.dealer_id}), frozenset({one.brand})))
+        found: list[CustomerRow] = await known.all(customers, where=[any_(*conditions)], limit=MOST_SUSPECTS)
         return found

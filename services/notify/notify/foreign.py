@@ -72,6 +72,24 @@ class PersonalDataShredded(ForeignEvent, type="customer.PersonalDataShredded", c
     """A customer's personal data is erased."""
 
 
+class CustomerShared(ForeignEvent, type="customer.CustomerShared", category="customer"):
+    """Another store may see a customer, too."""
+
+    store: str
+
+
+class CustomerUnshared(ForeignEvent, type="customer.CustomerUnshared", category="customer"):
+    """The other store may not any more."""
+
+    store: str
+
+
+class CustomerTransferred(ForeignEvent, type="customer.CustomerTransferred", category="customer"):
+    """A customer belongs to another store."""
+
+    to_store: str
+
+
 # sales
 
 
@@ -162,6 +180,9 @@ CUSTOMER_EVENTS: tuple[type[ForeignEvent], ...] = (
     ProfileCorrected,
     ConsentGranted,
     ConsentWithdrawn,
+    CustomerShared,
+    CustomerUnshared,
+    CustomerTransferred,
     PersonalDataShredded,
 )
 

@@ -8,13 +8,16 @@ from msgspec.structs import replace
 
 from forecourt.events import Event, Meta
 from forecourt.privacy.fields import ERASED
-from forecourt.projections.projection import Index, Projection
+from forecourt.projections.projection import Index, OwnedThrough, Projection
 from notify.consent import ConsentState
 from notify.foreign import (
     ConsentGranted,
     ConsentWithdrawn,
     ContactPointAdded,
     CustomerRegistered,
+    CustomerShared,
+    CustomerTransferred,
+    CustomerUnshared,
     PersonalDataShredded,
     ProfileCorrected,
 )
@@ -52,6 +55,7 @@ class ContactRow(msgspec.Struct, frozen=True):
     withdrawn: tuple[str, ...]
     dealer_id: str
     brand: str
+    shared_with: tuple[str, ...] = ()
 
     def address(self, channel: Channel) -> str:
         """The address for a channel, empty where there is none."""
@@ -70,7 +74,13 @@ class ContactRow(msgspec.Struct, frozen=True):
         return "withdrawn" if key in self.withdrawn else "silent"
 
 
-contacts = Projection("contact", version=1, row=ContactRow, key="customer_id")
+contacts = Projection(
+    "contact",
+    version=2,
+    row=ContactRow,
+    key="customer_id",
+    indexes=["dealer_id", Index(("shared_with",), kind="gin")],
+)
 
 _ADDRESS_FIELDS = {"mobile": "mobile", "email": "email"}
 _PROFILE_FIELDS = {**_ADDRESS_FIELDS, "name": "name", "language": "language", "time_zone": "time_zone"}
@@ -120,6 +130,23 @@ def _(row: ContactRow | None, e: ConsentWithdrawn, m: Meta) -> ContactRow | None
         return None
     key = f"{e.purpose}:{e.channel}"
     return replace(row, granted=_without(row.granted, key), withdrawn=_with(row.withdrawn, key))
+
+
+@contacts.on(CustomerShared)
+def _(row: ContactRow | None, e: CustomerShared, m: Meta) -> ContactRow | None:
+    if row is None or e.store == row.dealer_id:
+        return row
+    return replace(row, shared_with=_with(row.shared_with, e.store))
+
+
+@contacts.on(CustomerUnshared)
+def _(row: ContactRow | None, e: CustomerUnshared, m: Meta) -> ContactRow | None:
+    return row and replace(row, shared_with=_without(row.shared_with, e.store))
+
+
+@contacts.on(CustomerTransferred)
+def _(row: ContactRow | None, e: CustomerTransferred, m: Meta) -> ContactRow | None:
+    return row and replace(row, dealer_id=e.to_store, shared_with=_without(row.shared_with, e.to_store))
 
 
 @contacts.on(PersonalDataShredded)
@@ -359,7 +386,13 @@ class HistoryRow(msgspec.Struct, frozen=True):
     brand: str
 
 
-history = Projection("notification_history", version=1, row=HistoryRow, key=("notification_id", "sequence"))
+history = Projection(
+    "notification_history",
+    version=1,
+    row=HistoryRow,
+    key=("notification_id", "sequence"),
+    owner=OwnedThrough(notifications, "notification_id"),
+)
 
 
 @history.on(

@@ -143,7 +143,7 @@ class CareReactions:
             return
         # Head office may have moved it: the workshop is that of the appointment's store.
         owner = await self.commands.runtime.commands.load(appointment, event.stream_id)
-        day_id = workshop_day_id(owner.dealer_id, day)
+        day_id = workshop_day_id(owner.ownership.dealer_id, day)
         release = ReleaseCapacity(workshop_day_id=day_id, hold_id=hold_id)
         with suppress(NotFound):
             await self.commands.execute(workshop_day, release, label=str(hold_id))

@@ -133,7 +133,11 @@ class ReleaseCapacity(Command):
 
 
 workshop_day = Decider(
-    service="service_desk", category="workshop_day", initial=WorkshopDay(), key="workshop_day_id"
+    service="service_desk",
+    category="workshop_day",
+    initial=WorkshopDay(),
+    key="workshop_day_id",
+    every_brand="bays and technicians of a store serve the cars of all its brands",
 )
 
 

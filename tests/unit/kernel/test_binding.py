@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from forecourt.access.permissions import permission_of
 from forecourt.rpc.binding import Api, BindingError
 from tests.integration.edge_shop import (
     CloseBasket,
@@ -56,6 +57,22 @@ def test_a_stream_must_be_bound_as_one(bind: Callable[[Api], None]) -> None:
             api.rpcs |= scratch.rpcs
     with pytest.raises(BindingError, match="the proto says otherwise"):
         api.check()
+
+
+def test_every_method_says_who_may_call_it() -> None:
+    api = Api("edge.shop.v1.CarelessService")
+    api.query("GetBasket", GetBasket, get_basket)
+    api.query("ListBaskets", GetBasket, get_basket)
+    with pytest.raises(BindingError, match=r"CarelessService\.GetBasket: .*crm\.access\.requires"):
+        api.check()
+    with pytest.raises(BindingError, match=r"CarelessService\.GetBasket: .*crm\.access\.requires"):
+        api.permissions()
+
+
+def test_a_permission_is_written_in_three_words() -> None:
+    method = Api("edge.shop.v1.CarelessService").descriptor().methods_by_name["ListBaskets"]
+    with pytest.raises(ValueError, match="All baskets!: is no permission"):
+        permission_of(method)
 
 
 def test_a_service_that_no_module_has_is_named() -> None:

@@ -310,4 +310,4 @@ async def test_the_owner_is_the_dealer_of_the_first_event(store: MemoryEventStor
     handler = await opened(store)
     other = replace(fresh(), dealer_id="D009")
     await handler.execute(counter, Add(counter_id=ID, amount=1), other)
-    assert (await handler.load(counter, ID)).dealer_id == CONTEXT.dealer_id
+    assert (await handler.load(counter, ID)).ownership.dealer_id == CONTEXT.dealer_id

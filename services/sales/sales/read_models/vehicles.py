@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from forecourt.events import Meta
-from forecourt.projections.projection import Index, Projection
+from forecourt.projections.projection import Index, Owned, Projection
 from sales.vehicle.events import (
     OdometerRecorded,
     PdiFailed,
@@ -57,7 +57,7 @@ vehicles = Projection(
         Index(("place", "model")),
         Index(("reserved", "reserved_until")),
     ],
-    dealer="store",
+    owner=Owned(dealer="store"),
 )
 
 

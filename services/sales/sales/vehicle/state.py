@@ -73,6 +73,12 @@ vehicle = Decider(
 )
 
 
+# A car is whose store has it; until it stands in one, whose store made it known.
+vehicle.ownership.transfers(ReceivedIntoStock, to=lambda e: e.store)
+vehicle.ownership.transfers(VehicleTransferred, to=lambda e: e.to_store)
+vehicle.ownership.transfers(VehicleTakenBack, to=lambda e: e.store)
+
+
 @vehicle.evolves
 def _(state: Vehicle, e: VehicleRegistered) -> Vehicle:
     return replace(state, vin=e.vin, model=e.model)

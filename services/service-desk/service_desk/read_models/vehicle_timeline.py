@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from forecourt.events import AnyEvent, Meta
-from forecourt.projections.projection import Index, Projection, row_id
+from forecourt.projections.projection import Index, Owned, Projection, row_id
 from forecourt.values import Money
 from service_desk import foreign
 from service_desk.appointment import AppointmentBooked
@@ -41,7 +41,7 @@ _SHOWN = (
 
 
 class TimelineRow(msgspec.Struct, frozen=True):
-    """An event of a car. ``store`` is not called ``dealer_id``: a car's life is shown across stores."""
+    """An event of a car, in the store where it happened."""
 
     event_id: UUID
     vin: str
@@ -50,6 +50,7 @@ class TimelineRow(msgspec.Struct, frozen=True):
     service: str
     event: str
     store: str
+    brand: str
     subject_id: UUID
     details: Mapping[str, str]
 
@@ -61,10 +62,11 @@ class TimelineRow(msgspec.Struct, frozen=True):
 
 vehicle_timeline = Projection(
     "vehicle_timeline",
-    version=1,
+    version=2,
     row=TimelineRow,
     key="event_id",
     indexes=[Index(("vin", "at", "position", "event_id"))],
+    owner=Owned(dealer="store"),
 )
 
 
@@ -105,6 +107,7 @@ def _(row: TimelineRow | None, e: AnyEvent, m: Meta) -> TimelineRow:
         service=service,
         event=event,
         store=m.dealer_id,
+        brand=m.brand,
         subject_id=m.stream_id,
         details={name: _spelled(data[name]) for name in _SHOWN if data.get(name) is not None},
     )
