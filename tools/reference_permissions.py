@@ -1,5 +1,7 @@
 """The reference of permissions: what each RPC needs, and which roles have it."""
 
+from collections.abc import Iterator
+
 from forecourt.access.permissions import RoleTable
 from forecourt.discovery import find_services
 from trade.roles import FILE
@@ -9,7 +11,8 @@ HEAD = """\
 
 <!-- Made by `make reference` from the contract in proto/ and services/common/trade/roles.toml. Change those. -->
 
-Which permission an RPC needs, and which roles have it. How that works is in [access.md](access.md).
+Which permission an RPC needs, which roles have it, and which commands need a second person. How that works is in
+[access.md](access.md).
 """
 
 
@@ -32,4 +35,15 @@ def render() -> str:
         for rpc, permission in rpcs.items():
             roles = ", ".join(f"`{name}`" for name, has in granted.items() if permission in has)
             parts.append(f"| `{rpc}` | `{permission}` | {roles} |\n")
-    return "".join(parts)
+    return "".join([*parts, *_duties()])
+
+
+def _duties() -> Iterator[str]:
+    """Which commands need another person."""
+    yield "\n## Separation of duties\n\n| command | not by who caused |\n|---|---|\n"
+    for service in sorted(find_services(), key=lambda service: service.name):
+        for decider in service.deciders:
+            for command, rule in decider.duties.rules.items():
+                which = "any" if rule.ever else "the latest"
+                events = ", ".join(f"`{event.event_name}`" for event in rule.events)
+                yield f"| `{service.name}`: `{command.__name__}` | {which} {events} |\n"

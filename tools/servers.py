@@ -1,18 +1,19 @@
-"""Make sure that RabbitMQ can be started, before tests with a time limit ask for it."""
+"""Make sure that RabbitMQ and Prometheus can be started, before tests with a time limit ask for them."""
 
 import os
 import sys
 
 from forecourt.embedded import EmbeddedServerError
+from forecourt.embedded.prometheus import find_or_fetch
 from forecourt.embedded.rabbitmq import find_or_install
 
 
 def main() -> None:
-    """Install RabbitMQ where it is missing, unless ``AMQP_URI`` names a server."""
-    if os.environ.get("AMQP_URI"):
-        return
+    """Get what is missing; RabbitMQ only where ``AMQP_URI`` names no server."""
     try:
-        find_or_install()
+        if not os.environ.get("AMQP_URI"):
+            find_or_install()
+        find_or_fetch("promtool")
     except EmbeddedServerError as error:
         sys.exit(f"servers: {error}")
 

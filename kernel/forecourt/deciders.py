@@ -7,6 +7,7 @@ A `Decider` collects the pure functions of one aggregate: ``decides`` turns a st
 * Event ids are derived from the command's id (uuid5), so a repeated command finds its own events and is
   answered with its first result.
 * A conflict is retried a bounded number of times, and only where the caller gave no version of its own.
+* Who submitted something does not approve it (`Decider.duties`).
 * What lies outside the scope of whoever asks (`Context.scope`) is answered as if it were not there.
 * States lately used are kept in the process. A cached state may be stale: an append on it fails and reloads,
   and before a refusal is answered from it, it is brought up to date and asked again.
@@ -22,6 +23,7 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
+from forecourt.access.duties import NOBODY, Actors, Duties
 from forecourt.access.ownership import Ownership, OwnershipRules
 from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.codec import Codec
@@ -77,7 +79,8 @@ class Context:
     """All that a decision may know besides state and command: time, ids, and who asks.
 
     ``command_id`` is the idempotency key. ``dealer_id`` and ``brand`` are those the actor acts for, ``scope`` is what
-    the actor reaches at all.
+    the actor reaches at all. ``metadata`` is that of the first event of the command: who was behind it
+    (`forecourt.audit.entries.provenance`).
     """
 
     now: datetime
@@ -117,6 +120,8 @@ class Outcome:
     id: UUID
     version: int
     position: int
+    unchanged: bool = field(default=False, compare=False)
+    """Everything was so already: nothing was stored."""
 
 
 class OwnedByAnother(Forbidden):
@@ -129,7 +134,8 @@ class Decider(Generic[S]):
     ``category`` names its streams; ``initial`` is the state before the first event; ``key`` is the field of
     every command that holds the aggregate's id, or a function that derives the id from the command. A
     ``creates`` command whose key field is None is given an id derived from its command id. ``ownership`` says
-    which events change whose the aggregate is; ``every_brand`` why its brand limits nobody, where that is so.
+    which events change whose the aggregate is; ``every_brand`` why its brand limits nobody, where that is so;
+    ``duties`` which commands need another person than the events before them.
     """
 
     def __init__(
@@ -149,6 +155,7 @@ class Decider(Generic[S]):
         self._evolves: dict[type[Event], Callable[[S, Any], S] | None] = {}
         self.upcasters: list[tuple[str, int, Upcaster]] = []
         self.ownership = OwnershipRules(every_brand)
+        self.duties = Duties(self._decides, self._evolves)
 
     def decides(self, function: F) -> F:
         """Register ``(state, command, context) -> list of events``, by the annotation of ``command``."""
@@ -211,10 +218,15 @@ class Decider(Generic[S]):
 
     def id_of(self, command: Command, context: Context) -> UUID:
         """The id of the aggregate that the command is for."""
+        named = self.named_by(command)
+        return context.new_id(self.category) if named is None else named
+
+    def named_by(self, command: Command) -> UUID | None:
+        """The id of the aggregate that the command names; None where its id is yet to be made."""
         if callable(self._key):
             return self._key(command)
         given: UUID | None = getattr(command, self._key)
-        return context.new_id(self.category) if given is None else given
+        return given
 
     def stream(self, aggregate_id: UUID) -> str:
         """The name of an aggregate's stream."""
@@ -242,6 +254,7 @@ class Loaded(Generic[S]):
     position: int = 0
     ownership: Ownership = Ownership()
     known: dict[UUID, tuple[int, int]] = field(default_factory=dict)
+    actors: Actors = field(default_factory=lambda: NOBODY)
 
     def first_answer(self, context: Context) -> tuple[int, int] | None:
         """(version, position) after the events of this very command, where the stream has them."""
@@ -446,7 +459,10 @@ class CommandHandler:
         if not events:
             # "Already so" must not be said from a state that others may have changed since.
             current = await self._load(decider, stream)
-            return Outcome(aggregate_id, version, current.position) if current.version == version else None
+            if current.version != version:
+                return None
+            return Outcome(aggregate_id, version, current.position, unchanged=True)
+        decider.duties.check(command, context.actor_id, loaded.actors)
         data = await self._codec.encode(stream, events)
         new = [
             self._new_event(event, text, index, context)
@@ -468,7 +484,7 @@ class CommandHandler:
             dealer_id=context.dealer_id,
             brand=context.brand,
             actor_id=context.actor_id,
-            metadata=context.metadata,
+            metadata=context.metadata if index == 0 else "{}",
         )
 
     async def _advance(
@@ -490,6 +506,7 @@ class CommandHandler:
             position,
             before.ownership if version else Ownership(new[0].dealer_id, new[0].brand),
             dict(before.known),
+            decider.duties.after(before.actors, events, new[0].actor_id),
         )
         for happened in events:
             after.ownership = decider.ownership.after(after.ownership, happened)
@@ -509,6 +526,7 @@ class CommandHandler:
                 if loaded.version == 0:
                     loaded.ownership = Ownership(meta.dealer_id, meta.brand)
                 loaded.ownership = decider.ownership.after(loaded.ownership, recorded.event)
+                loaded.actors = decider.duties.after(loaded.actors, (recorded.event,), meta.actor_id)
                 loaded.state = decider.evolve(loaded.state, typing.cast(Event, recorded.event))
                 loaded.version, loaded.position = meta.sequence, meta.position
                 loaded.remember(meta.id, meta.sequence, meta.position)
@@ -532,7 +550,8 @@ class CommandHandler:
             found = await self._snapshots.load(stream, type(decider.initial))
         if found is None:
             return Loaded(decider.initial)
-        return Loaded(found.state, found.version, found.position, found.ownership, dict(found.known))
+        known = dict(found.known)
+        return Loaded(found.state, found.version, found.position, found.ownership, known, found.actors)
 
     async def _snapshot(self, decider: Decider[Any], stream: str, loaded: Loaded[Any]) -> None:
         if self._snapshots is None:
@@ -545,6 +564,7 @@ class CommandHandler:
                 loaded.position,
                 loaded.ownership,
                 dict(list(loaded.known.items())[-KNOWN_IDS:]),
+                loaded.actors,
             ),
             type(decider.initial),
         )

@@ -27,6 +27,7 @@ from forecourt.discovery import Sandbox, find_sandboxes, find_services
 from forecourt.embedded.postgres import EmbeddedPostgres
 from forecourt.embedded.process import free_port
 from forecourt.embedded.rabbitmq import EmbeddedRabbitMQ
+from forecourt.messaging.declaring import declare_queues
 from forecourt.rpc import wiring
 from forecourt.runtime import migrate
 from forecourt.supervisor import ProcessSpec, Supervisor
@@ -95,7 +96,8 @@ class Platform:
     async def _start(self) -> None:
         await asyncio.gather(self._start_postgres(), self._start_rabbitmq())
         wiring.token_issuer(self.settings)
-        await migrate(self._services, self.settings)
+        names = [service.name for service in self._services]
+        await asyncio.gather(migrate(self._services, self.settings), declare_queues(names, self.environment))
         await self._stack.enter_async_context(self.supervisor)
         roles = ("serve+project+relay",) if self._together else ("serve", "project", "relay")
         for name in roles:

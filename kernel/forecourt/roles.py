@@ -169,6 +169,7 @@ def grpc_server(runtime: Runtime, callers: Callers) -> GrpcServer:
                 clock=runtime.clock,
                 settings=part.settings,
                 metadata=metadata,
+                audit=runtime.audit,
                 permissions=permissions,
                 streams=streams,
             ),

@@ -5,26 +5,29 @@ personal data is encrypted by the codec, and reads as no snapshot once the perso
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
 import asyncpg
 from pydantic import TypeAdapter
 
+from forecourt.access.duties import NOBODY, Actors
 from forecourt.access.ownership import Ownership
 from forecourt.codec import Codec
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A stream's state at a version; ``known`` maps recent event ids to (sequence, position)."""
+    """A stream's state at a version; ``known`` maps recent event ids to (sequence, position), ``actors`` says who
+    caused the events that four-eyes rules are about."""
 
     state: Any
     version: int
     position: int
     ownership: Ownership
     known: dict[UUID, tuple[int, int]]
+    actors: Actors = field(default_factory=lambda: NOBODY)
 
 
 class SnapshotStore(Protocol):
@@ -37,10 +40,11 @@ class SnapshotStore(Protocol):
         """Keep ``snapshot``, unless a later one is there."""
 
 
-OWNERSHIP = "shared, former"
-"""What a snapshot says of the ownership besides dealer and brand; one that was written without is not used."""
+BESIDES = "shared, former, actors"
+"""What a snapshot says besides the state, dealer and brand; one that was written without is not used."""
 
 _known = TypeAdapter(dict[UUID, tuple[int, int]])
+_actors = TypeAdapter(dict[str, tuple[str, ...]])
 _adapters: dict[type[Any], tuple[TypeAdapter[Any], str]] = {}
 
 
@@ -48,7 +52,7 @@ def _adapter(state_type: type[Any]) -> tuple[TypeAdapter[Any], str]:
     """The (de)serialiser of a state class, and a fingerprint of its shape."""
     if state_type not in _adapters:
         adapter: TypeAdapter[Any] = TypeAdapter(state_type)
-        shape = OWNERSHIP + repr(sorted(adapter.json_schema().items(), key=repr))
+        shape = BESIDES + repr(sorted(adapter.json_schema().items(), key=repr))
         _adapters[state_type] = adapter, hashlib.sha256(shape.encode()).hexdigest()[:16]
     return _adapters[state_type]
 
@@ -72,7 +76,8 @@ class PostgresSnapshots:
                 dealer_id text NOT NULL, brand text NOT NULL, state json NOT NULL, known json NOT NULL);
             ALTER TABLE {self._table}
                 ADD COLUMN IF NOT EXISTS shared text[] NOT NULL DEFAULT '{{}}',
-                ADD COLUMN IF NOT EXISTS former text[] NOT NULL DEFAULT '{{}}'
+                ADD COLUMN IF NOT EXISTS former text[] NOT NULL DEFAULT '{{}}',
+                ADD COLUMN IF NOT EXISTS actors json NOT NULL DEFAULT '{{}}'
             """
         )
 
@@ -95,6 +100,7 @@ class PostgresSnapshots:
             row["position"],
             Ownership(row["dealer_id"], row["brand"], frozenset(row["shared"]), frozenset(row["former"])),
             _known.validate_json(row["known"]),
+            _actors.validate_json(row["actors"]),
         )
 
     async def save(self, stream: str, snapshot: Snapshot, state_type: type[Any]) -> None:
@@ -109,10 +115,10 @@ class PostgresSnapshots:
         await self._pool.execute(
             f"""
             INSERT INTO {self._table} AS t
-                (stream, shape, version, position, dealer_id, brand, state, known, shared, former)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                (stream, shape, version, position, dealer_id, brand, state, known, shared, former, actors)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
             ON CONFLICT (stream) DO UPDATE SET shape = $2, version = $3, position = $4, dealer_id = $5,
-                brand = $6, state = $7, known = $8, shared = $9, former = $10
+                brand = $6, state = $7, known = $8, shared = $9, former = $10, actors = $11
             WHERE t.version < $3 OR t.shape <> $2
             """,
             stream,
@@ -125,4 +131,5 @@ class PostgresSnapshots:
             _known.dump_json(snapshot.known).decode(),
             sorted(ownership.shared),
             sorted(ownership.former),
+            _actors.dump_json(dict(snapshot.actors)).decode(),
         )

@@ -1,11 +1,12 @@
-"""The ``work`` role as a program: ``python -m forecourt.work sales``.
+"""The ``work`` role as a program: ``python -m forecourt.work sales``; with ``--declare`` and any services, only their
+handlers' queues are declared (`forecourt.messaging.declaring`).
 
 A process of its own from the very first import, because nameko needs eventlet's patches in place before anything
 else is loaded (`forecourt.worker.bridge`); ``python -m sales work`` turns into this one.
 """
 
 # The runner comes first: importing it installs the bridge.
-from forecourt.worker.runner import run_worker  # isort: skip
+from forecourt.worker.runner import declare, run_worker  # isort: skip
 
 import sys
 from dataclasses import dataclass, fields
@@ -17,6 +18,7 @@ from forecourt.config import ConfigError, Settings, load
 from forecourt.deciders import CommandHandler
 from forecourt.discovery import find_services
 from forecourt.eventstore import open_store
+from forecourt.messaging.forwarder import BrokerUnavailable
 from forecourt.projections.queries import ReadModels
 from forecourt.service import Service
 from forecourt.snapshots import PostgresSnapshots
@@ -58,6 +60,8 @@ async def _open(service: Service, settings: Settings) -> Runtime:
 
 def main() -> None:
     """Run the worker of the service that the first argument names, until SIGTERM."""
+    if sys.argv[1:2] == ["--declare"]:
+        sys.exit(_declare(sys.argv[2:]))
     try:
         (service,) = find_services(sys.argv[1:2])
         settings = load(Settings)
@@ -66,6 +70,19 @@ def main() -> None:
         sys.exit(_refuse(error))
     logs.configure(process=f"work-{service.name}", level=settings.forecourt_log_level)
     run_worker(service, settings, open_with=_open)
+
+
+def _declare(names: list[str]) -> int:
+    logs.configure(process="declare", level="WARNING")
+    try:
+        queues = declare(find_services(names), load(Settings))
+    except ConfigError as error:
+        return _refuse(error)
+    except BrokerUnavailable as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write("".join(f"{queue}\n" for queue in queues))
+    return 0
 
 
 def _refuse(error: ConfigError) -> int:

@@ -131,7 +131,7 @@ async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:
 
     await amy("customer.RequestErasure", customer_id=customer_id, reason="ERASURE_REASON_CUSTOMER_REQUEST")
     own = await amy.refused("customer.ApproveErasure", customer_id=customer_id)
-    assert own.slug == "own-erasure-request"
+    assert own.slug == "self-approval"
     await house.client("bob")("customer.ApproveErasure", customer_id=customer_id)
     await house.settled()
 

@@ -69,7 +69,7 @@ async def sell(platform: Platform, seller: SalesClient, manager: SalesClient, vi
     await seller("RecordDeposit", {**order, "amount": deposit, "method": "PAYMENT_METHOD_MOBILE"})
     rest = {"amount": "119999.50", "currency": "CNY"}
     await seller("RecordPayment", {**order, "amount": rest, "method": "PAYMENT_METHOD_BANK_TRANSFER"})
-    await seller(
+    await manager(
         "WriteOffBalance", {**order, "amount": {"amount": "0.50", "currency": "CNY"}, "reason": "rounding"}
     )
     await seller("IssueInvoice", {**order, "invoice_number": f"INV-{vin}"})

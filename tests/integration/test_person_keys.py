@@ -213,7 +213,7 @@ async def test_snapshots_are_stored_sealed_and_are_none_after_the_erasure(pool: 
         codec = Codec(build_registry("club", [("member", [Joined])]), keys)
         snapshots = PostgresSnapshots(pool, "club", codec)
         await snapshots.migrate()
-        snapshot = Snapshot(Member("Wang"), 200, 7, Ownership("D001", "b"), {})
+        snapshot = Snapshot(Member("Wang"), 200, 7, Ownership("D001", "b"), {}, {"Joined": ("amy", "bob")})
         await snapshots.save(stream, snapshot, Member)
         assert "Wang" not in await pool.fetchval("SELECT state::text FROM club.snapshot")
         assert await snapshots.load(stream, Member) == snapshot

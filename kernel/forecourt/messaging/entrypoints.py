@@ -50,7 +50,7 @@ from forecourt.messaging import retries, topology
 from forecourt.messaging.cloudevents import MalformedCloudEvent, from_cloudevent
 from forecourt.messaging.forwarder import BROKER_TROUBLE, BrokerUnavailable, Forwarder
 from forecourt.metrics import HANDLED, HANDLER_SECONDS, PARKED, RETRIES
-from forecourt.registry import RegistryError, UndecodableEvent
+from forecourt.registry import Registry, RegistryError, UndecodableEvent
 from forecourt.worker import bridge
 from forecourt.worker.runtime import CONFIG_KEY, TRANSACTION, Runtime
 from forecourt.worker.timers import every
@@ -226,21 +226,15 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
         self.queue_name = topology.handler_queue(service, self.method_name)
         if not inspect.iscoroutinefunction(getattr(self.container.service_cls, self.method_name)):
             raise ConfigurationError(f"{self.queue_name}: a handler must be async")
-        self.stored_types = frozenset(self._stored_type(event) for event in self._events)
-        if not self.stored_types:
-            raise ConfigurationError(f"{self.queue_name}: handles no event")
+        self.stored_types = self.types_in(self.runtime.service.registry, self.queue_name)
         self._seconds = HANDLER_SECONDS.labels(service, self.method_name)
         super().setup()
 
-    def _stored_type(self, event: str | type[AnyEvent]) -> str:
-        if isinstance(event, str):
-            return event
-        if not issubclass(event, Event | ForeignEvent):
-            raise ConfigurationError(f"{self.queue_name}: {event!r} is no event")
-        try:
-            return self.runtime.service.registry.type_of(event)
-        except RegistryError as error:
-            raise ConfigurationError(f"{self.queue_name}: {error}") from error
+    def types_in(self, registry: Registry, queue: str) -> frozenset[str]:
+        """The stored types that the handler of ``queue`` is for. Raises nameko's `ConfigurationError`."""
+        if not self._events:
+            raise ConfigurationError(f"{queue}: handles no event")
+        return frozenset(_stored_type(event, registry, queue) for event in self._events)
 
     def stop(self) -> None:
         """Take no more messages; those in hand that no handler has begun go back to the queue."""
@@ -437,6 +431,17 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
 
     def _count(self, outcome: str) -> None:
         HANDLED.labels(self.container.service_name, self.method_name, outcome).inc()
+
+
+def _stored_type(event: str | type[AnyEvent], registry: Registry, queue: str) -> str:
+    if isinstance(event, str):
+        return event
+    if not issubclass(event, Event | ForeignEvent):
+        raise ConfigurationError(f"{queue}: {event!r} is no event")
+    try:
+        return registry.type_of(event)
+    except RegistryError as error:
+        raise ConfigurationError(f"{queue}: {error}") from error
 
 
 def _body(message: Any) -> bytes:

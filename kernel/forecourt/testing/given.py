@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
+from forecourt.access.duties import NOBODY
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import AlreadyExists, ForecourtError, NotFound
 from forecourt.events import AnyEvent, Event, Recorded
@@ -43,6 +44,7 @@ class Given:
     decider: Decider[Any]
     events: tuple[Event, ...]
     context: Context = CONTEXT
+    predecessor: str = "predecessor"
 
     def at(self, now: datetime) -> "Given":
         """Decide at another moment."""
@@ -52,6 +54,10 @@ class Given:
         """Decide for another actor."""
         return replace(self, context=replace(self.context, actor_id=actor_id, roles=frozenset(roles)))
 
+    def done_by(self, actor_id: str) -> "Given":
+        """Say who caused the history; somebody else than who decides, unless said."""
+        return replace(self, predecessor=actor_id)
+
     def when(self, command: Command) -> "Then":
         """Decide the command, under the same rules for missing and existing aggregates as in production."""
         state = self.decider.fold(self.events)
@@ -60,7 +66,11 @@ class Given:
                 raise AlreadyExists()
             if not command.creates and not self.events:
                 raise NotFound()
-            return Then(tuple(self.decider.decide(state, command, self.context)), None)
+            events = tuple(self.decider.decide(state, command, self.context))
+            if events:
+                actors = self.decider.duties.after(NOBODY, self.events, self.predecessor)
+                self.decider.duties.check(command, self.context.actor_id, actors)
+            return Then(events, None)
         except ForecourtError as error:
             return Then((), error)
 

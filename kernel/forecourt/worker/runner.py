@@ -10,7 +10,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from forecourt.eventstore.postgres import LOST  # noqa: E402
 from forecourt.http import HttpEdge  # noqa: E402
 from forecourt.messaging import topology  # noqa: E402
 from forecourt.messaging.entrypoints import OnEvent  # noqa: E402
-from forecourt.messaging.forwarder import BrokerUnavailable, connect  # noqa: E402
+from forecourt.messaging.forwarder import BROKER_TROUBLE, BrokerUnavailable, connect  # noqa: E402
 from forecourt.messaging.parked import count_parked  # noqa: E402
 from forecourt.service import Service  # noqa: E402
 from forecourt.worker.runtime import CONFIG_KEY, Runtime, open_runtime  # noqa: E402
@@ -101,6 +101,35 @@ def run_worker(service: Service, settings: Settings, *, open_with: OpenRuntime =
     for chore in chores:
         chore.kill()
     log.info("worker stopped", service=service.name)
+
+
+def declare(services: Sequence[Service], settings: Settings) -> list[str]:
+    """Declare the queues of all handlers, as their workers would; the handlers' queues.
+
+    Safe at any time. Raises `BrokerUnavailable`, also where a queue is there with other properties.
+    """
+    declared: list[str] = []
+    try:
+        with connect(settings.broker) as connection:
+            for service in services:
+                declared += _declare(connection, service, settings.forecourt_retry_delays)
+    except BROKER_TROUBLE as error:
+        raise BrokerUnavailable(f"broker: {type(error).__name__}: {error}") from error
+    return declared
+
+
+def _declare(connection: Any, service: Service, delays: Sequence[float]) -> list[str]:
+    channel = connection.channel()
+    declared = []
+    for cls in map(_import, service.workers):
+        topology.declare_retries(channel, cls.name, delays)
+        for method, member in vars(cls).items():
+            for entrypoint in getattr(member, "nameko_entrypoints", ()):
+                if isinstance(entrypoint, OnEvent):
+                    queue = topology.handler_queue(cls.name, method)
+                    topology.declare_handler(channel, queue, entrypoint.types_in(service.registry, queue))
+                    declared.append(queue)
+    return declared
 
 
 def _serve(runner: Any, stop: Any) -> Exception:

@@ -99,10 +99,6 @@ class ErasureNotApproved(Refused):
     """The customer's key may only be destroyed once a second person has agreed."""
 
 
-class OwnErasureRequest(Refused):
-    """Whoever asked for an erasure cannot approve it."""
-
-
 # Decisions
 
 
@@ -126,13 +122,11 @@ def reject(state: Customer, c: RejectErasure, ctx: Context) -> list[Event]:
 
 @customer.decides
 def approve(state: Customer, c: ApproveErasure, ctx: Context) -> list[Event]:
-    """Raises `ErasureNotRequested`, `OwnErasureRequest`."""
+    """Raises `ErasureNotRequested`."""
     if state.erasure in ("approved", "done"):
         return []
     if state.erasure == "none":
         raise ErasureNotRequested("nobody has asked for the customer to be erased")
-    if ctx.actor_id == state.erasure_requested_by:
-        raise OwnErasureRequest("who asked for an erasure cannot approve it")
     return [ErasureApproved(requested_by=state.erasure_requested_by, approved_by=ctx.actor_id)]
 
 
@@ -171,3 +165,8 @@ def _approved(state: Customer, e: ErasureApproved) -> Customer:
 @customer.evolves
 def _shredded(state: Customer, e: PersonalDataShredded) -> Customer:
     return Customer(kind=state.kind, erasure="done")
+
+
+# Duties
+
+customer.duties.four_eyes(ApproveErasure, ErasureRequested)

@@ -17,13 +17,13 @@ from customer.erasure import (
     ErasureNotRequested,
     ErasureRejected,
     ErasureRequested,
-    OwnErasureRequest,
     PersonalDataShredded,
     RecordShredding,
     RejectErasure,
     RequestErasure,
 )
 from customer.read_models import CustomerRow, customers, history
+from forecourt.access.duties import SelfApproval
 from forecourt.privacy.fields import ERASED
 from forecourt.testing.given import NOW, an_id, given, given_rows, recorded
 from tests.unit.customer.test_customer import REGISTERED, WANG
@@ -45,7 +45,9 @@ def test_one_asks_and_another_approves() -> None:
 
 
 def test_nobody_approves_what_they_asked_for() -> None:
-    given(customer, REGISTERED, REQUESTED).by("amy").when(APPROVE).then_raises(OwnErasureRequest)
+    requested = given(customer, REGISTERED, REQUESTED).done_by("amy")
+    requested.by("amy").when(APPROVE).then_raises(SelfApproval)
+    requested.by("").when(APPROVE).then_raises(SelfApproval)
 
 
 def test_an_approval_needs_a_request() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given as property_of
 from hypothesis import strategies
 from pydantic import ValidationError
 
+from forecourt.access.duties import SelfApproval
 from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput, NotFound
 from forecourt.events import Event
 from forecourt.testing.given import CONTEXT, NOW, Given, an_id, given, later
@@ -203,10 +204,17 @@ def test_somebody_else_approves() -> None:
     notified = placed(ALLOCATED, ARRIVED, PAID, INVOICED, NOTIFIED)
     command = c.ApproveOutbound(order_id=ORDER)
     notified.by("manager").when(command).then(APPROVED)
-    notified.by("seller").when(command).then_raises(r.SelfApproval)
-    notified.by("").when(command).then_raises(r.SelfApproval)
+    notified.done_by("seller").by("seller").when(command).then_raises(SelfApproval)
+    notified.by("").when(command).then_raises(SelfApproval)
     placed(ALLOCATED, ARRIVED, PAID, INVOICED).by("manager").when(command).then_raises(r.OutboundNotNotified)
     placed(ALLOCATED, ARRIVED, PAID, INVOICED, NOTIFIED, APPROVED).by("third").when(command).then_nothing()
+
+
+@pytest.mark.parametrize("history", [(), (ALLOCATED, PAID.model_copy(update={"amount": yuan("1.00")}))])
+def test_who_sold_or_took_money_writes_nothing_off(history: Any) -> None:
+    command = c.WriteOffBalance(order_id=ORDER, amount=yuan("0.50"), reason="rounding")
+    placed(*history).done_by("seller").by("seller").when(command).then_raises(SelfApproval)
+    placed(*history).done_by("seller").by("manager").when(command).then_types(e.PaymentWrittenOff)
 
 
 def complete(which: e.Sheet, **passed: bool) -> c.CompleteHandoverSheet:

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from forecourt.access.duties import SelfApproval
 from forecourt.deciders import Command
 from forecourt.errors import ForecourtError, InvalidInput
 from forecourt.events import Event
@@ -364,6 +365,7 @@ def test_the_warranty_share_is_claimed_and_paid_after_the_car_went_back() -> Non
     settle = c_.SettleClaim(**TARGET, claim_number="C-9", accepted=cny("180.00"))
     too_much = c_.SettleClaim(**TARGET, claim_number="C-9", accepted=cny("200.01"))
     given(repair_order, *history).when(too_much).then_raises(c_.ClaimExceeded, field="accepted")
+    given(repair_order, *history).done_by("amy").by("amy").when(settle).then_raises(SelfApproval)
     history += given(repair_order, *history).when(settle).then_types(e_.ClaimSettled)
     given(repair_order, *history).when(settle).then_raises(c_.ClaimUnknown, field="claim_number")
     pays = c_.RecordRepairPayment(**TARGET, payer="warranty", amount=cny("180.00"), method="transfer")

@@ -50,7 +50,6 @@ from sales.order.refusals import (
     OutboundNotApproved,
     OutboundNotNotified,
     PaymentExceedsBalance,
-    SelfApproval,
     VehicleAlreadyAllocated,
     VehicleNotAllocated,
     VehicleNotArrived,
@@ -205,14 +204,12 @@ def notify_outbound(state: Order, c: NotifyOutbound, ctx: Context) -> list[Event
 
 @order.decides
 def approve_outbound(state: Order, c: ApproveOutbound, ctx: Context) -> list[Event]:
-    """Raises `OrderClosed`, `OutboundNotNotified`, `SelfApproval`."""
+    """Raises `OrderClosed`, `OutboundNotNotified`."""
     require_open(state)
     if state.notified_by is None:
         raise OutboundNotNotified("nobody has asked yet to let the car out")
     if state.approved_by is not None:
         return []
-    if not ctx.actor_id or ctx.actor_id == state.notified_by:
-        raise SelfApproval("somebody else than who asked for it must approve")
     return [OutboundApproved(vin=_vin(state), approved_by=ctx.actor_id)]
 
 
@@ -288,6 +285,12 @@ def return_vehicle(state: Order, c: ReturnVehicle, ctx: Context) -> list[Event]:
             odometer_km=c.odometer_km,
         )
     ]
+
+
+# --- duties -----------------------------------------------------------------------------------------------
+
+order.duties.four_eyes(ApproveOutbound, OutboundNotified)
+order.duties.four_eyes(WriteOffBalance, OrderPlaced, DepositReceived, PaymentReceived, ever=True)
 
 
 def require_open(state: Order) -> None:

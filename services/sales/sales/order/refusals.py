@@ -1,6 +1,6 @@
 """Why a command to an order may be refused."""
 
-from forecourt.errors import Forbidden, Refused
+from forecourt.errors import Refused
 
 
 class OrderClosed(Refused):
@@ -41,10 +41,6 @@ class OutboundNotNotified(Refused):
 
 class OutboundNotApproved(Refused):
     """Nobody has let the car out yet."""
-
-
-class SelfApproval(Forbidden):
-    """Nobody approves what they asked for themselves."""
 
 
 class HandoverCheckFailed(Refused):

@@ -399,3 +399,7 @@ def cancel(state: RepairOrder, c: c_.CancelRepairOrder, ctx: Context) -> list[Ev
         return []
     _between(state, "open", "dispatched", early=c_.WorkAlreadyStarted, late=c_.WorkAlreadyStarted)
     return [RepairOrderCancelled(customer_id=state.customer_id, vin=state.vin, reason=c.reason)]
+
+
+# Who submits a claim does not say what was paid for it.
+repair_order.duties.four_eyes(c_.SettleClaim, ClaimSubmitted)

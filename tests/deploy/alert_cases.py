@@ -1,0 +1,165 @@
+"""For every alert: series that make it fire, and the same world a little better, in which it stays silent.
+
+Series are in promtool's notation, a sample a minute: ``0+5x30`` begins at 0 and grows by 5, thirty times. ``fires`` and
+``silent`` are looked at after ``at``.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an alert is tried on; ``labels`` are those that it fires with, beside its name and severity."""
+
+    alert: str
+    labels: dict[str, str]
+    fires: dict[str, str]
+    silent: dict[str, str]
+    at: str = "30m"
+
+
+CALLS = 'forecourt_commands_total{service="sales", rpc="PlaceOrder", outcome="%s"}'
+BUCKET = 'forecourt_command_duration_seconds_bucket{service="sales", rpc="PlaceOrder", le="%s"}'
+DELIVERIES = 'forecourt_deliveries_total{channel="sms", provider="twilio", outcome="%s"}'
+PUBLISHED = 'forecourt_relay_published_events_total{service="service_desk", event="%s"}'
+TIMER = 'forecourt_timer_runs_total{service="notify", timer="send_due", outcome="%s"}'
+RELAY = 'forecourt_relay_%s{service="sales", instance="r1"}'
+UP = 'up{job="forecourt", app="sales", role="%s", instance="%s"}'
+SALES = {"service": "sales"}
+
+CASES = (
+    Case(
+        "ForecourtRoleDown",
+        {"app": "sales", "role": "relay"},
+        {UP % ("relay", "a"): "1x5 0x30", UP % ("relay", "b"): "1x5 0x30"},
+        {UP % ("relay", "a"): "1x5 0x30", UP % ("relay", "b"): "1x35"},
+    ),
+    Case(
+        "ForecourtRoleMissing",
+        {"job": "forecourt", "role": "work"},
+        {UP % (role, role): "1x40" for role in ("serve", "project", "relay")},
+        {UP % (role, role): "1x40" for role in ("serve", "project", "relay", "work")},
+    ),
+    Case(
+        "ForecourtTimerSilent",
+        {"service": "notify", "timer": "send_due"},
+        {TIMER % "ok": "0+1x10 10x80"},
+        {TIMER % "ok": "0+1x90"},
+        at="80m",
+    ),
+    Case(
+        "ForecourtTimerFailing",
+        {"service": "notify", "timer": "send_due"},
+        {TIMER % "ok": "5x40", TIMER % "error": "0+1x40"},
+        {TIMER % "ok": "0+1x40", TIMER % "error": "0+1x40"},
+    ),
+    Case(
+        "ForecourtBrokerDown",
+        {"job": "rabbitmq", "instance": "rabbitmq:15692"},
+        {'up{job="rabbitmq", instance="rabbitmq:15692"}': "0x40"},
+        {'up{job="rabbitmq", instance="rabbitmq:15692"}': "1x40"},
+    ),
+    Case(
+        "ForecourtErrorBudgetBurnsFast",
+        SALES,
+        {CALLS % "ok": "0+98x120", CALLS % "store-unavailable": "0+2x120"},
+        # What the caller did wrong does not count.
+        {CALLS % "ok": "0+98x120", CALLS % "invalid-input": "0+20x120", CALLS % "internal": "0+1x120"},
+        at="2h",
+    ),
+    Case(
+        "ForecourtErrorBudgetBurnsSlowly",
+        SALES,
+        {CALLS % "ok": "0+99x480", CALLS % "deadline-exceeded": "0+1x480"},
+        {CALLS % "ok": "0+1000x480", CALLS % "deadline-exceeded": "0+1x480"},
+        at="8h",
+    ),
+    Case(
+        "ForecourtCommandsSlow",
+        SALES,
+        {BUCKET % "1": "0+90x40", BUCKET % "5": "0+100x40", BUCKET % "+Inf": "0+100x40"},
+        {BUCKET % "1": "0+100x40", BUCKET % "5": "0+100x40", BUCKET % "+Inf": "0+100x40"},
+    ),
+    Case(
+        "ForecourtProjectionLag",
+        {"service": "sales", "projection": "orders"},
+        {'forecourt_projection_lag_seconds{service="sales", projection="orders"}': "0+10x40"},
+        {'forecourt_projection_lag_seconds{service="sales", projection="orders"}': "59x40"},
+    ),
+    Case(
+        "ForecourtProjectionQuarantine",
+        {"service": "sales", "projection": "orders"},
+        {'forecourt_projection_quarantined{service="sales", projection="orders"}': "1x40"},
+        {'forecourt_projection_quarantined{service="sales", projection="orders"}': "0x40"},
+    ),
+    Case(
+        "ForecourtRelayLag",
+        SALES,
+        {RELAY % "lag_seconds": "0+10x40", RELAY % "leading": "1x40"},
+        # The gauge of a relay on standby stands where it stood when it led.
+        {RELAY % "lag_seconds": "0+10x40", RELAY % "leading": "0x40"},
+    ),
+    Case(
+        "ForecourtRelayWithoutLeader",
+        SALES,
+        {RELAY % "leading": "0x40"},
+        {RELAY % "leading": "0x40", 'forecourt_relay_leading{service="sales", instance="r2"}': "1x40"},
+    ),
+    Case(
+        "ForecourtRelayErrors",
+        SALES,
+        {RELAY % "errors_total": "0+1x40"},
+        {RELAY % "errors_total": "0x20 1x20"},
+    ),
+    Case("ForecourtRelayBlocked", SALES, {RELAY % "blocked": "1x40"}, {RELAY % "blocked": "0x27 1x10"}),
+    Case(
+        "ForecourtOldestEvent",
+        SALES,
+        {RELAY % "lag_seconds": "0+60x40", RELAY % "leading": "1x40"},
+        {RELAY % "lag_seconds": "599x40", RELAY % "leading": "1x40"},
+    ),
+    Case(
+        "ForecourtEventsParked",
+        {"service": "sales", "handler": "plan"},
+        {'forecourt_parked_events_total{service="sales", handler="plan"}': "0x25 1x15"},
+        {'forecourt_parked_events_total{service="sales", handler="plan"}': "1x40"},
+    ),
+    Case(
+        "ForecourtParkedForLong",
+        {"queue": "sales.plan.parked"},
+        {'forecourt_parking_queue_messages{queue="sales.plan.parked"}': "1x400"},
+        {'forecourt_parking_queue_messages{queue="sales.plan.parked"}': "1x100 0x300"},
+        at="6h",
+    ),
+    Case(
+        "ForecourtHandlersRetry",
+        {"service": "sales", "handler": "plan"},
+        {
+            'forecourt_handler_retries_total{service="sales", handler="plan"}': "0+3x40",
+            'forecourt_handled_events_total{service="sales", handler="plan", outcome="ok"}': "0+10x40",
+        },
+        {
+            'forecourt_handler_retries_total{service="sales", handler="plan"}': "0+1x40",
+            'forecourt_handled_events_total{service="sales", handler="plan", outcome="ok"}': "0+10x40",
+        },
+    ),
+    Case(
+        "ForecourtDeliveriesFail",
+        {"channel": "sms", "provider": "twilio"},
+        {DELIVERIES % "accepted": "0+7x40", DELIVERIES % "refused": "0+3x40"},
+        {DELIVERIES % "accepted": "0+9x40", DELIVERIES % "refused": "0+1x40"},
+    ),
+    Case(
+        "ForecourtDeadLetters",
+        {"channel": "email", "reason": "refused"},
+        {'forecourt_notifications_dead_lettered_total{channel="email", reason="refused"}': "0x25 1x15"},
+        {'forecourt_notifications_dead_lettered_total{channel="email", reason="refused"}': "1x40"},
+    ),
+    Case(
+        "ForecourtSlaBreaches",
+        {},
+        {PUBLISHED % "ComplaintReceived": "0+3x300", PUBLISHED % "SlaBreached": "0+1x300"},
+        {PUBLISHED % "ComplaintReceived": "0+10x300", PUBLISHED % "SlaBreached": "0+1x300"},
+        at="4h",
+    ),
+)
