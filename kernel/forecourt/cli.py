@@ -128,7 +128,7 @@ def token(
 
 
 @app.command()
-@_answering
+@answering
 def certificates(
     folder: Annotated[Path | None, typer.Option(help="Where to; FORECOURT_DATA/tls by default.")] = None,
     host: Annotated[list[str] | None, typer.Option(help="A name or address of the server.")] = None,

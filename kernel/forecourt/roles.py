@@ -153,10 +153,10 @@ def _ping(amqp_uri: str) -> None:
     connect(amqp_uri).release()
 
 
-def grpc_server(runtime: Runtime, callers: Callers) -> GrpcServer:
-    """The gRPC server of all services of a runtime."""
+def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
+    """The gRPC server of all services of a runtime; its ``callers`` are those of the settings by default."""
     settings = runtime.settings
-    metadata = MetadataReader(callers, runtime.clock, wiring.rates(settings))
+    metadata = MetadataReader(callers or wiring.callers(settings), runtime.clock, wiring.rates(settings))
     streams = wiring.streams(settings)
     permissions = permissions_of(runtime.services, settings)
     apis: list[tuple[Api, Backend]] = [
