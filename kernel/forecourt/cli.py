@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from forecourt import cli_care
+from forecourt.access.permissions import RolesError
 from forecourt.cli_care import moment as to_moment
 from forecourt.config import ConfigError, Settings, load
 from forecourt.console import answering, operate, out
-from forecourt.discovery import find_services
+from forecourt.discovery import find_roles, find_services
 from forecourt.service import Service
 
 app = typer.Typer(name="forecourt", no_args_is_help=True, add_completion=False, help=__doc__)
@@ -121,7 +122,13 @@ def token(
     """Issue a development token."""
     from forecourt.rpc.wiring import token_issuer
 
-    issued = token_issuer(load(Settings)).issue(
+    settings = load(Settings)
+    issuer = token_issuer(settings)
+    try:
+        find_roles(settings).require(role or ())
+    except RolesError as error:
+        raise ConfigError(f"--role: {error}") from None
+    issued = issuer.issue(
         actor, roles=role or (), dealers=dealer or (), brands=brand or (), valid_for=timedelta(hours=hours)
     )
     sys.stdout.write(issued + "\n")
