@@ -79,7 +79,8 @@ class Context:
     """All that a decision may know besides state and command: time, ids, and who asks.
 
     ``command_id`` is the idempotency key. ``dealer_id`` and ``brand`` are those the actor acts for, ``scope`` is what
-    the actor reaches at all.
+    the actor reaches at all. ``metadata`` is that of the first event of the command: who was behind it
+    (`forecourt.audit.entries.provenance`).
     """
 
     now: datetime
@@ -119,6 +120,8 @@ class Outcome:
     id: UUID
     version: int
     position: int
+    unchanged: bool = field(default=False, compare=False)
+    """Everything was so already: nothing was stored."""
 
 
 class OwnedByAnother(Forbidden):
@@ -215,10 +218,15 @@ class Decider(Generic[S]):
 
     def id_of(self, command: Command, context: Context) -> UUID:
         """The id of the aggregate that the command is for."""
+        named = self.named_by(command)
+        return context.new_id(self.category) if named is None else named
+
+    def named_by(self, command: Command) -> UUID | None:
+        """The id of the aggregate that the command names; None where its id is yet to be made."""
         if callable(self._key):
             return self._key(command)
         given: UUID | None = getattr(command, self._key)
-        return context.new_id(self.category) if given is None else given
+        return given
 
     def stream(self, aggregate_id: UUID) -> str:
         """The name of an aggregate's stream."""
@@ -451,7 +459,9 @@ class CommandHandler:
         if not events:
             # "Already so" must not be said from a state that others may have changed since.
             current = await self._load(decider, stream)
-            return Outcome(aggregate_id, version, current.position) if current.version == version else None
+            if current.version != version:
+                return None
+            return Outcome(aggregate_id, version, current.position, unchanged=True)
         decider.duties.check(command, context.actor_id, loaded.actors)
         data = await self._codec.encode(stream, events)
         new = [
@@ -474,7 +484,7 @@ class CommandHandler:
             dealer_id=context.dealer_id,
             brand=context.brand,
             actor_id=context.actor_id,
-            metadata=context.metadata,
+            metadata=context.metadata if index == 0 else "{}",
         )
 
     async def _advance(

@@ -25,6 +25,17 @@ STREAMED = Counter("forecourt_streamed_messages", "Messages received in streams"
 
 APPEND_BATCH = Histogram("forecourt_append_batch_events", "Events written in one transaction", buckets=_SIZES)
 
+# --- audit
+
+AUDIT_ENTRIES = Counter("forecourt_audit_entries", "Entries of the audit that are stored", ["kind"])
+AUDIT_LOST = Counter(
+    "forecourt_audit_failed_entries", "Entries that could not be stored; their calls were refused"
+)
+AUDIT_WAITING = Gauge("forecourt_audit_waiting_entries", "Entries that wait to be stored")
+AUDIT_SECONDS = Histogram(
+    "forecourt_audit_wait_duration_seconds", "Time until an entry is stored", buckets=_LATENCY
+)
+
 # --- messaging
 
 RELAYED = Counter("forecourt_relay_confirmed_events", "Events that the broker has confirmed", ["service"])

@@ -111,8 +111,8 @@ def _print_clock(out: Console, setting: ClockSetting) -> None:
 # --- parked messages
 
 
-def _parking_queues(service: Service) -> list[str]:
-    """The parking queues of a service's handlers, read from its nameko classes."""
+def handler_queues(service: Service) -> list[str]:
+    """The queues of a service's handlers, read from its nameko classes."""
     queues = []
     for path in service.workers:
         module, _, name = path.partition(":")
@@ -123,7 +123,7 @@ def _parking_queues(service: Service) -> list[str]:
         for method, member in vars(cls).items():
             kinds = {type(entrypoint).__name__ for entrypoint in getattr(member, "nameko_entrypoints", ())}
             if "OnEvent" in kinds:
-                queues.append(topology.parking_queue(topology.handler_queue(cls.name, method)))
+                queues.append(topology.handler_queue(cls.name, method))
     return sorted(queues)
 
 
@@ -133,7 +133,7 @@ def _parked_of(handler: str) -> str:
 
 def list_parked(services: Sequence[Service], settings: Settings, out: Console) -> None:
     """Print how many messages each handler has given up."""
-    queues = [queue for service in services for queue in _parking_queues(service)]
+    queues = [topology.parking_queue(queue) for service in services for queue in handler_queues(service)]
     counts = {queue: count for queue, count in parked.count_parked(settings.broker, queues).items() if count}
     if not counts:
         out.print("no parked messages")

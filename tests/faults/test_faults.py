@@ -5,12 +5,14 @@ test everything that was ever accepted is checked, not only what this test sent.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import grpc
 import pytest
 import pytest_asyncio
 
@@ -23,6 +25,7 @@ from forecourt.messaging.parked import discard, list_parked, replay
 from forecourt.runtime import Runtime
 from forecourt.testing.probes import poll_async
 from tests.e2e import stories
+from tests.e2e.client import Client
 from tests.e2e.house import SECONDS, SERVICES
 from tests.faults.checks import assert_nothing_lost_or_doubled, quiet, unhandled
 from tests.faults.house import POISON, Fortress, open_fortress, tapped
@@ -53,6 +56,42 @@ async def test_a_process_is_killed_in_the_middle_of_a_load(house: Fortress, name
         await sent.hit(lambda: house.kill(name))
     assert bool(sent.retried) == (name == "serve")
     await assert_nothing_lost_or_doubled(house, sent)
+
+
+async def test_no_refusal_that_was_answered_is_missing_in_the_audit(house: Fortress) -> None:
+    """Whoever was told "no" before the kill is in the log after it, once."""
+    told: list[UUID] = []
+    stopping = False
+
+    async def try_in_vain(client: Client) -> None:
+        while not stopping:
+            correlation_id = uuid4()
+            try:
+                await client(
+                    "customer.ChangeCategory",
+                    metadata={"correlation-id": str(correlation_id)},
+                    customer_id=str(uuid4()),
+                    category="CUSTOMER_KIND_BUYER",
+                )
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.NOT_FOUND:
+                    told.append(correlation_id)
+                elif error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+
+    client = house.client("in-vain")
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(try_in_vain(client))
+        for _ in range(2):
+            before = len(told)
+            await poll_async(lambda: len(told) > before + 100, SECONDS, what="refusals")  # noqa: B023
+            await house.kill("serve")
+        stopping = True
+    rows = await house.sql("SELECT correlation_id FROM events.event WHERE type = 'audit.CommandRefused'")
+    noted = Counter(row["correlation_id"] for row in rows)
+    assert len(told) > 200
+    assert [one for one in told if noted[one] != 1] == []
 
 
 async def test_all_workers_are_killed_in_the_middle_of_their_work(house: Fortress) -> None:

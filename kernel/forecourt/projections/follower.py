@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from forecourt.codec import Codec
+from forecourt.events import Envelope, Recorded
 from forecourt.eventstore.port import Batch, StoredEvent
 from forecourt.projections import checkpoint
 from forecourt.projections.folding import Changes, Item, PutAside, RowsRefused, Step, Target, write
 from forecourt.projections.projection import Key
 from forecourt.registry import UndecodableEvent
+
+_ENVELOPE = Envelope()
 
 SLICE = 500
 """Events folded at a stretch, before others on the event loop get their turn."""
@@ -51,14 +54,17 @@ class Follower:
         self._codec = codec
         self._targets = list(targets)
         self._types = frozenset[str]().union(*(target.types for target in targets))
+        self._looks_at_all = any(target.categories is None for target in targets)
         self._on_written = on_written
         self._writing: asyncio.Task[None] | None = None
         self._written: Batch | None = None
 
     @property
-    def categories(self) -> frozenset[str]:
-        """The categories of the streams that the targets are made of."""
-        return frozenset[str]().union(*(target.categories for target in self._targets))
+    def categories(self) -> frozenset[str] | None:
+        """The categories of the streams that the targets are made of; None for all."""
+        if self._looks_at_all:
+            return None
+        return frozenset[str]().union(*(target.categories or () for target in self._targets))
 
     async def follow(self, batches: AsyncIterator[Batch]) -> None:
         """Fold all ``batches``.
@@ -102,6 +108,14 @@ class Follower:
             return True
         return False
 
+    async def _items(self, events: Sequence[StoredEvent]) -> list[Item]:
+        """The events that a target wants, decoded; those whose envelope is enough, with no data."""
+        decoded = await self._decode(events)
+        if not self._looks_at_all:
+            return decoded
+        items = iter(decoded)
+        return [next(items) if e.type in self._types else Recorded(_ENVELOPE, e) for e in events]
+
     async def _decode(self, events: Sequence[StoredEvent]) -> list[Item]:
         handled = [event for event in events if event.type in self._types]
         try:
@@ -120,7 +134,7 @@ class Follower:
             return error
 
     async def _prepare(self, batch: Batch, connection: Any) -> Prepared:
-        items = await self._decode(batch.events)
+        items = await self._items(batch.events)
         moving = [target for target in self._targets if batch.position > target.folded]
         prepared = Prepared(batch, moving, [])
         for target in moving:

@@ -5,10 +5,12 @@ INTERNAL. The way of a command is kept short: an empty echo costs a third of a m
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, cast
+from uuid import UUID
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -18,9 +20,12 @@ from pydantic import BaseModel, ValidationError
 
 from forecourt import logs, metrics
 from forecourt.access.permissions import PermissionMissing, Permissions, permission_of
+from forecourt.audit.edge import Audit, RpcAudit
+from forecourt.audit.subjects import subjects_of_request
+from forecourt.audit.trail import AuditUnavailable
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Decider, Outcome
-from forecourt.errors import InvalidInput, NotFound, Unavailable, invalid_input
+from forecourt.errors import ForecourtError, InvalidInput, NotFound, Unavailable, invalid_input
 from forecourt.projections.projection import Projection
 from forecourt.projections.scoping import with_owners
 from forecourt.rpc.binding import Api, Kind, Rpc, outcome_writer, result_writer
@@ -54,6 +59,7 @@ class Backend:
     clock: Clock
     settings: Any
     metadata: MetadataReader
+    audit: Audit
     permissions: Permissions
 
 
@@ -101,6 +107,8 @@ class _Endpoint:
         self._cancelled = outcomes.labels(backend.service, rpc.name, "cancelled")
         self._seconds = seconds.labels(backend.service, rpc.name)
         self._streamed = metrics.STREAMED.labels(backend.service, rpc.name)
+        self._name = f"{backend.service}.{rpc.name}"
+        self._audit = RpcAudit(backend.audit, self._name, method, commands=rpc.writes)
 
     # --- the four shapes of a call
 
@@ -112,12 +120,14 @@ class _Endpoint:
             outcome = await self._backend.commands.execute(
                 self._decider, command, metadata.context, expected=metadata.expected
             )
+            if outcome.unchanged:
+                await self._audit.unchanged(metadata.identity, metadata.origin, outcome.id)
             answer = self._outcome(outcome).SerializeToString()
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
         except Exception as error:  # every error is answered in one place
-            await self._fail(servicer, error)
+            await self._fail(servicer, error, request)
             raise
         self._ok.inc()
         self._seconds.observe(perf_counter() - started)
@@ -130,12 +140,12 @@ class _Endpoint:
             model = self._model(request)
             if call.after_position:
                 await self._wait_until_fresh(call, servicer)
-            answer = self._answer(await self._handle(model, call))
+            answer = await self._answer(await self._handle(model, call), call, model)
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
         except Exception as error:  # every error is answered in one place
-            await self._fail(servicer, error)
+            await self._fail(servicer, error, request)
             raise
         self._ok.inc()
         self._seconds.observe(perf_counter() - started)
@@ -145,7 +155,7 @@ class _Endpoint:
         started = perf_counter()
         try:
             call = self._call(servicer)
-            answer = self._answer(await self._handle(self._models(requests), call))
+            answer = await self._answer(await self._handle(self._models(requests), call), call)
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
@@ -172,7 +182,7 @@ class _Endpoint:
             if call.after_position:
                 await self._wait_until_fresh(call, servicer)
             async for result in self._handle(argument, call):
-                yield self._answer(result)
+                yield await self._answer(result, call, argument)
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
@@ -189,7 +199,7 @@ class _Endpoint:
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed before the call was begun")
         given = servicer.invocation_metadata() or ()
-        metadata = self._backend.metadata.read(given, writes=self._rpc.writes)
+        metadata = self._backend.metadata.read(given, writes=self._rpc.writes, rpc=self._name)
         if self._permission not in self._backend.permissions.of(metadata.identity.roles):
             raise PermissionMissing(self._permission)
         return metadata
@@ -235,15 +245,36 @@ class _Endpoint:
             *(read_models.wait_for(projection, call.after_position, limit) for projection in self._reads)
         )
 
-    def _answer(self, result: Any) -> bytes:
+    async def _answer(self, result: Any, call: Call, request: Any = None) -> bytes:
+        """The answer, once the audit has what it must know of it."""
         if result is None and self._rpc.kind is Kind.QUERY:
             raise NotFound("not found")
         if isinstance(result, Outcome):
+            if result.unchanged and not call.commands.stored:
+                await self._audit.unchanged(call.identity, call.origin, result.id)
             return self._outcome(result).SerializeToString()
-        return self._write(result).SerializeToString()
+        answer = self._write(result)
+        if self._audit.persons is not None:
+            model = request if isinstance(request, BaseModel) else None
+            await self._audit.read(call.identity, call.origin, model, answer)
+        return answer.SerializeToString()
 
-    async def _fail(self, servicer: Servicer, error: Exception) -> None:
-        """Answer an error: count it, log it if nobody foresaw it, and end the call."""
+    def _subjects(self, request: bytes | None) -> list[UUID]:
+        """What a refused request was about, as far as it can be read."""
+        if request is None:
+            return []
+        try:
+            model = self._model(request)
+        except ForecourtError:
+            with contextlib.suppress(DecodeError):
+                return subjects_of_request(None, self._parse(request))
+            return []
+        named = self._rpc.decider.named_by(cast(Command, model)) if self._rpc.decider is not None else None
+        found = subjects_of_request(model, None)
+        return found if named is None else [named, *(one for one in found if one != named)]
+
+    async def _fail(self, servicer: Servicer, error: Exception, request: bytes | None = None) -> None:
+        """Answer an error: note and count it, log it if nobody foresaw it, and end the call."""
         if isinstance(error, grpc.aio.AbortError):
             raise error
         service = self._backend.service
@@ -256,8 +287,15 @@ class _Endpoint:
             code, status = internal_status(service, correlation)
         else:
             code, status = status_of(known, service)
-            if isinstance(known, Unavailable):
-                log.warning("call not possible", service=service, rpc=self._rpc.name, error=known.slug)
+        try:
+            identity, origin = self._backend.metadata.caller(servicer.invocation_metadata() or ())
+            slug = known.slug if known else "internal"
+            await self._audit.refused(identity, origin, error, code, slug, self._subjects(request))
+        except AuditUnavailable as behind:
+            known = behind
+            code, status = status_of(known, service)
+        if isinstance(known, Unavailable):
+            log.warning("call not possible", service=service, rpc=self._rpc.name, error=known.slug)
         self._outcomes.labels(service, self._rpc.name, known.slug if known else "internal").inc()
         await servicer.abort(code, status.message, trailing_metadata=trailing(status))
 

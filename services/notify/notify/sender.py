@@ -16,6 +16,7 @@ from typing import cast
 from uuid import UUID, uuid4, uuid5
 
 from forecourt import logs
+from forecourt.audit.entries import provenance_of_system
 from forecourt.clock import Clock, monotonic
 from forecourt.deciders import Command, CommandHandler, Context
 from forecourt.errors import ForecourtError, NotFound, Refused, Unavailable, VersionConflict
@@ -310,6 +311,7 @@ class Sender:
             dealer_id=row.dealer_id,
             brand=row.brand,
             roles=frozenset({"system"}),
+            metadata=provenance_of_system("notify.sender"),
         )
 
     def _of(self, row: NotificationRow) -> Sequence[Provider]:
