@@ -1,10 +1,6 @@
 """A customer who is erased is gone from every table, every event and every queue, and what is counted stays."""
 
 import asyncio
-import json
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -109,6 +105,14 @@ async def registered(house: House) -> tuple[Any, str]:
     )
     await amy("sales.QualifyLead", lead_id=lead.id, customer_id=answer.id)
     await amy(
+        "service_desk.ReceiveComplaint",
+        customer_id=answer.id,
+        channel="COMPLAINT_CHANNEL_PHONE",
+        severity="SEVERITY_NORMAL",
+        subject="seats",
+        description=NOTE,
+    )
+    await amy(
         "sales.PlaceOrder",
         customer_id=answer.id,
         model="H5",
@@ -125,91 +129,12 @@ async def registered(house: House) -> tuple[Any, str]:
     return amy, answer.id
 
 
-async def refusals(amy: Any, customer_id: str) -> list[str]:
-    """What is said to calls that are wrong in a field that holds somebody's data."""
-    mobile, email = "CONTACT_KIND_MOBILE", "CONTACT_KIND_EMAIL"
-    point = {"customer_id": customer_id}
-    said = [
-        await amy.refused("customer.AddContactPoint", **point, kind=mobile, value=TYPED + "7531000"),
-        await amy.refused("customer.AddContactPoint", **point, kind=email, value=MAIL + "@x"),
-        await amy.refused("customer.RegisterCustomer", kind="CUSTOMER_KIND_PROSPECT", name=NAME * 100),
-        await amy.refused("customer.RegisterCustomer", kind="CUSTOMER_KIND_PROSPECT", name=NAME + "\x00"),
-        await amy.refused("customer.SearchCustomers", phone=TYPED + "7531000"),
-        await amy.refused("customer.SearchCustomers", vin=NOTE),
-        await amy.refused(
-            "sales.CaptureLead", name=NAME, phone=TYPED + "7531000", source="LEAD_SOURCE_PHONE"
-        ),
-        await amy.refused("sales.CaptureLead", name=NAME, email=MAIL + "@x", source="LEAD_SOURCE_PHONE"),
-    ]
-    return [str(one) for one in said]
-
-
-async def pages(house: House) -> str:
-    """The metrics of all processes."""
-    texts = []
-    for name, address in house.platform.addresses.items():
-        if name != "grpc":
-            async with house.http.get(f"http://{address}/metrics") as response:
-                texts.append(await response.text())
-    return "\n".join(texts)
-
-
-async def test_personal_values_are_in_no_log_metric_refusal_or_routing_key(house: House) -> None:
-    await asyncio.to_thread(bind_spy, house.amqp_uri)
-    amy, customer_id = await registered(house)
-    said = await refusals(amy, customer_id)
-    await amy("sales.SubmitAdf", document=f"<adf><name>{NAME} {MAIL}".encode())
-    await house.settled()
-    messages = await asyncio.to_thread(overheard, house.amqp_uri)
-    assert any("customer.CustomerRegistered" in message for message in messages)
-    logs = sorted((house.platform.data / "log").glob("*"))
-    assert len(logs) > 3
-    artefacts = {
-        **{log.name: log.read_text(errors="replace") for log in logs},
-        "metrics": await pages(house),
-        "refusals": "\n".join(said),
-        "messages": "\n".join(messages),
-    }
-    assert "forecourt" in artefacts["metrics"]
-    found = [
-        (name, value)
-        for name, text in artefacts.items()
-        for value in VALUES
-        if value in text or value.encode("unicode_escape").decode() in text
-    ]
-    assert not found
-
-
-async def test_the_export_of_a_customer_holds_what_was_said_and_is_noted_in_the_audit(
-    house: House, tmp_path: Path
-) -> None:
-    _, customer_id = await registered(house)
-    to = tmp_path / "wang.json"
-    command = ("-m", "forecourt.cli", "export", customer_id, "--actor", "carol", "--to", str(to))
-    environment = {**os.environ, **house.platform.environment}
-    child = await asyncio.create_subprocess_exec(sys.executable, *command, env=environment)
-    assert await child.wait() == 0
-    assert to.stat().st_mode & 0o777 == 0o600
-    events = json.loads(to.read_text())["events"]
-    types = {event["type"].partition(".")[0] for event in events}
-    assert types == {"customer", "sales", "notify"}
-    for value in (NAME, PHONE, MAIL, NOTE):
-        assert any(value in str(event["data"]) for event in events), value
-    async with asyncpg.create_pool(house.database_url, min_size=1, max_size=1) as pool:
-        noted = await pool.fetchval(
-            "SELECT count(*) FROM events.event WHERE type = 'audit.PersonalDataRead' AND actor_id = 'carol'"
-            " AND data::text LIKE '%' || $1 || '%'",
-            customer_id,
-        )
-    assert noted == 1
-
-
 async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:
     await asyncio.to_thread(bind_spy, house.amqp_uri)
     amy, customer_id = await registered(house)
     before = await found_in(house.database_url)
     holders = {name.partition(".")[0] for name in before}
-    assert holders == {"customer", "sales", "notify"}, before
+    assert holders == {"customer", "sales", "service_desk", "notify"}, before
     assert not any(name.startswith("events.") for name in before), before
 
     await amy("customer.RequestErasure", customer_id=customer_id, reason="ERASURE_REASON_CUSTOMER_REQUEST")
@@ -256,7 +181,7 @@ async def test_the_proof_can_be_checked_against_the_key_store(house: House) -> N
 
 
 async def test_what_is_built_anew_after_the_erasure_is_what_was_there(house: House) -> None:
-    services = find_services(["customer", "sales", "notify"])
+    services = find_services(["customer", "sales", "service_desk", "notify"])
     runtime = await Runtime.open(services, house.platform.settings)
     try:
         for part in runtime.services:
