@@ -154,15 +154,10 @@ class Display:
         }
 
 
-def masked(event: StoredEvent, personal: tuple[PersonalFields, bool] | None) -> Any:
+def masked(event: StoredEvent, personal: PersonalFields | None) -> Any:
     """The data of an event, with a mask in the place of every personal value, encrypted or not."""
     try:
         data = _decode(event.data)
     except msgspec.DecodeError:
         return MASK
-    if personal is not None:
-        fields, _ = personal
-        # Of an older version the paths are today's guess: what is encrypted anywhere is masked too.
-        for container, key, _, _ in (*fields.slots(data), *fields.sealed_anywhere(data)):
-            container[key] = MASK
-    return data
+    return data if personal is None else personal.masked(data, MASK)

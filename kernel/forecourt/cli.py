@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from forecourt import cli_care
+from forecourt.access.permissions import RolesError
 from forecourt.cli_care import moment as to_moment
 from forecourt.config import ConfigError, Settings, load
 from forecourt.console import answering, operate, out
-from forecourt.discovery import find_services
+from forecourt.discovery import find_roles, find_services
 from forecourt.service import Service
 
 app = typer.Typer(name="forecourt", no_args_is_help=True, add_completion=False, help=__doc__)
@@ -122,6 +123,10 @@ def token(
     settings = load(Settings)
     if settings.forecourt_env == "production":
         raise ConfigError("FORECOURT_ENV: development tokens are not issued in production")
+    try:
+        find_roles(settings).require(role or ())
+    except RolesError as error:
+        raise ConfigError(f"--role: {error}") from None
     issued = settings.tokens().issue(
         actor, roles=role or (), dealers=dealer or (), brands=brand or (), valid_for=timedelta(hours=hours)
     )

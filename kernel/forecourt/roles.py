@@ -16,7 +16,7 @@ import uvloop
 from aiohttp import web
 
 from forecourt import logs
-from forecourt.access.permissions import Permissions, RolesError, RoleTable
+from forecourt.access.permissions import Permissions, RolesError
 from forecourt.config import ConfigError, Settings, split_address
 from forecourt.discovery import find_roles
 from forecourt.http import Check, HttpEdge, Route
@@ -193,7 +193,7 @@ def permissions_of(services: Iterable[ServiceRuntime], settings: Settings) -> Pe
         for permission in api.permissions().values()
     }
     try:
-        return Permissions(RoleTable.read(find_roles(settings)).grants(required))
+        return Permissions(find_roles(settings).grants(required))
     except RolesError as error:
         raise ConfigError(f"FORECOURT_ROLES_FILE: {error}") from None
 

@@ -50,6 +50,7 @@ def forecourt(*arguments: str, **variables: str) -> subprocess.CompletedProcess[
         (["serve", "kitchen"], {}, "no kitchen"),
         (["serve", "customer", "--with", "cook"], {}, "--with: no role cook"),
         (["token", "--actor", "amy"], {"FORECOURT_ENV": "production"}, "FORECOURT_ENV: "),
+        (["token", "--actor", "amy", "--role", "cook"], {}, "--role: no role cook; there are "),
     ],
 )
 def test_a_wrong_setting_is_named_without_a_traceback(

@@ -328,6 +328,14 @@ async def test_a_dealer_that_is_not_the_tokens_is_denied(shop: Client) -> None:
     assert fields(await refused(call, grpc.StatusCode.PERMISSION_DENIED)) == {"dealer-id"}
 
 
+async def test_who_acts_for_nobody_does_not_write(channel: Any) -> None:
+    nobody = Client(channel, TOKENS.issue("nobody", roles=["salesperson"], brands=["hongtong"]))
+    await refused(nobody.call("OpenBasket", opening()), grpc.StatusCode.PERMISSION_DENIED)
+    everybody = Client(channel, TOKENS.issue("head", roles=["salesperson"], dealers=["*"], brands=["*"]))
+    sent = everybody.call("OpenBasket", opening(), dealer_id="*", brand="hongtong")
+    assert fields(await refused(sent, grpc.StatusCode.INVALID_ARGUMENT)) == {"dealer-id"}
+
+
 async def test_who_acts_for_several_dealers_names_one_when_writing(channel: Any) -> None:
     shop = Client(
         channel, TOKENS.issue("head", roles=["salesperson"], dealers=["D001", "D002"], brands=["hongtong"])

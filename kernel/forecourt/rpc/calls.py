@@ -147,11 +147,16 @@ def _one_of(given: Mapping[str, Any], key: str, allowed: tuple[str, ...], must: 
     if value is None:
         if len(allowed) == 1 and allowed[0] != ALL:
             return allowed[0]
-        if allowed and must:
-            raise _invalid(key, "is missing; the token is for several, so name one")
-        return ""
+        if not must:
+            return ""
+        if not allowed:
+            # What is nobody's would be seen by nobody but head office.
+            raise Forbidden(f"{key}: the token is for none", fields={key: "the token is for none"})
+        raise _invalid(key, "is missing; the token is for several, so name one")
     if not isinstance(value, str) or not 0 < len(value) <= 100:
         raise _invalid(key, "must have 1 to 100 characters")
+    if value == ALL:
+        raise _invalid(key, "must be a single one")
     if value not in allowed and ALL not in allowed:
         raise Forbidden(
             f"{key}: the token is not for this one", fields={key: "the token is not for this one"}
