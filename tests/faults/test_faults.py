@@ -17,7 +17,6 @@ import pytest
 import pytest_asyncio
 
 from forecourt.discovery import find_services
-from forecourt.embedded.process import free_port
 from forecourt.eventstore.port import Batch
 from forecourt.messaging.cloudevents import CONTENT_TYPE, EXCHANGE
 from forecourt.messaging.forwarder import Forwarder, connect
@@ -206,18 +205,8 @@ def _order_of(customer_id: str) -> dict[str, object]:
 
 
 async def test_two_relays_and_two_projectors_at_once_and_the_leader_killed(house: Fortress) -> None:
-    supervisor = house.platform.supervisor
     for name in ("relay", "project"):
-        spec = house.child(name).spec
-        address = f"127.0.0.1:{free_port()}"
-        house.platform.addresses[f"{name}-2"] = address
-        second = replace(
-            spec,
-            name=f"{name}-2",
-            env={**spec.env, "HTTP_LISTEN": address},
-            health=f"http://{address}/readyz",
-        )
-        await supervisor.start_all([second], seconds=SECONDS)
+        await house.replicate(name)
     try:
         async with load(house) as sent:
             await sent.accepted(40)
@@ -230,7 +219,7 @@ async def test_two_relays_and_two_projectors_at_once_and_the_leader_killed(house
             assert await _works(house, name) > 0
     finally:
         for name in ("relay-2", "project-2"):
-            await supervisor.stop(name)
+            await house.platform.supervisor.stop(name)
 
 
 async def _works(house: Fortress, process: str) -> float:
