@@ -179,6 +179,7 @@ async def _opened(settings: Settings, reason: str) -> AsyncIterator[Any]:
     """The store, and a display that masks, or decrypts for a reason."""
     import asyncpg
 
+    from forecourt.audit.listing import note_operator
     from forecourt.browsing import Display
     from forecourt.eventstore import open_store
     from forecourt.privacy.keys_postgres import open_keys
@@ -190,6 +191,7 @@ async def _opened(settings: Settings, reason: str) -> AsyncIterator[Any]:
         keys = None
         if reason:
             log.warning("personal data shown", reason=reason)
+            await note_operator(store, "forecourt events")
             pool = await open_pool(settings)
             stack.push_async_callback(pool.close)
             keys = await open_keys(pool, settings)

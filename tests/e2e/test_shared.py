@@ -101,5 +101,8 @@ async def test_a_car_that_moves_is_its_new_stores_at_once(group: Group) -> None:
     await there("sales.RecordOdometer", vin=vin, odometer_km=9)
     assert (await here.refused("sales.RecordOdometer", vin=vin, odometer_km=10)).code.name == "NOT_FOUND"
     assert (await there.ask("sales.GetVehicle", after=moved.position, vin=vin)).vin == vin
+    timeline = await there.ask("service_desk.GetVehicleTimeline", after=moved.position, vin=vin)
+    assert [entry.event for entry in timeline.entries][-1] == "VehicleTransferred"
+    assert len(timeline.entries) == 5, "the car's whole life goes with it"
     gone = await here.refused("sales.GetVehicle", metadata={"after-position": str(moved.position)}, vin=vin)
     assert gone.code is grpc.StatusCode.NOT_FOUND

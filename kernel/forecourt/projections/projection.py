@@ -51,11 +51,15 @@ class Index:
 
 @dataclass(frozen=True)
 class Owned:
-    """Each row names its owner: the columns of dealer and brand, and of the dealers that it is shared with."""
+    """Each row names its owner: the columns of dealer and brand, and of the dealers that it is shared with.
+
+    Whoever sees the row that ``also`` leads to, in another read model, sees this one too, within the brand.
+    """
 
     dealer: str = "dealer_id"
     brand: str = "brand"
     shared: str | None = None
+    also: "OwnedThrough | None" = None
 
 
 @dataclass(frozen=True)
