@@ -11,7 +11,7 @@ DISTRIBUTIONS := $(wildcard kernel/pyproject.toml proto/pyproject.toml services/
 PROTO := $(shell find proto/crm -name '*.proto' 2>/dev/null)
 CODE := kernel services tests demo bench tools
 PACKAGES := kernel/forecourt $(wildcard services/common/trade services/customer/customer services/sales/sales \
-	services/service-desk/service_desk services/notify/notify)
+	services/service-desk/service_desk services/notify/notify services/audit/audit)
 
 .PHONY: help setup proto reference lint deploy-check format test unit test-eventstoredb demo run bench lock clean
 

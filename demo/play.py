@@ -37,7 +37,7 @@ from forecourt.clock_store import ClockStore
 from forecourt.platform import Platform
 from forecourt.testing.settled import settled
 
-SERVICES = ("customer", "sales", "service_desk", "notify")
+SERVICES = ("customer", "sales", "service_desk", "notify", "audit")
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 MALFORMED = 3
 BAD_ROWS = 60
@@ -158,6 +158,8 @@ class Day:
         await self._show_service()
         await self._show_messages()
         await self._show_history()
+        # What was shown is noted down in the audit, as every look at personal data.
+        await self._settle()
         await self._show_store()
 
     async def _show_sales(self) -> None:

@@ -28,6 +28,7 @@ from compose_spec.models import (  # noqa: E402
 )
 from pydantic import BaseModel  # noqa: E402
 
+from forecourt.discovery import find_services  # noqa: E402
 from tools.deploy_policies import CUSTOM, POLICIES, Object  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -115,9 +116,16 @@ def compose_problems(found: Any) -> list[str]:
             source = volume.partition(":")[0]
             if not source.startswith(".") and source not in found["volumes"]:
                 problems.append(f"{name}: there is no volume {source}")
-    for service in ("customer", "sales", "service-desk", "notify"):
-        roles = [service, *(f"{service}-{role}" for role in ("project", "relay", "work", "migrate"))]
-        problems += [f"{role}: is missing" for role in roles if role not in services]
+    for service in find_services(None):
+        app, others = (
+            service.name.replace("_", "-"),
+            ["project", "relay", "migrate", *(["work"] if service.workers else [])],
+        )
+        problems += [
+            f"{role}: is missing"
+            for role in [app, *(f"{app}-{role}" for role in others)]
+            if role not in services
+        ]
     return problems
 
 

@@ -25,7 +25,7 @@ CUSTOM = {
     "Cluster": ("postgresql.cnpg.io/v1", ("instances", "storage", "resources", "imageName")),
 }
 SECRET_NAME = re.compile(
-    r"PASSWORD|PASS$|SECRET|TOKEN|_KEY$|_URI$|DATABASE_URL|STORE_URL|SMTP_URLS|ACCOUNT_SID"
+    r"PASSWORD|PASS$|SECRET|TOKEN$|_KEY$|_URI$|DATABASE_URL|STORE_URL|SMTP_URLS|ACCOUNT_SID"
 )
 FILES = re.compile(r"_FILE$|_PATH$")
 CLOSING_SECONDS = 5
@@ -179,7 +179,6 @@ def variables_exist(objects: list[Object]) -> Iterator[str]:
         for name in (
             "DATABASE_URL",
             "AMQP_URI",
-            "FORECOURT_TOKEN_KEY",
             "FORECOURT_MASTER_KEY",
             "FORECOURT_ENV",
         ):
@@ -327,14 +326,14 @@ def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
 
 
 def roles_are_complete(objects: list[Object]) -> Iterator[str]:
-    """Every service has its four roles, its migration, budgets, and its own image and account."""
+    """Every service has its roles (`work` where it has handlers), its migration, budgets, and its own image and account."""
     for service in find_services(None):
         app = service.name.replace("_", "-")
         own = [
             found for found in of_kind(objects, *PODS) if _ours(found) and _labels(found).get("app") == app
         ]
         roles = {_labels(found)["role"]: found for found in own}
-        if set(roles) != {"serve", "project", "relay", "work", "migrate"}:
+        if set(roles) != {"serve", "project", "relay", "migrate", *(["work"] if service.workers else [])}:
             yield f"{app}: has the roles {sorted(roles)}"
         for role, found in roles.items():
             container = _pod(found)["containers"][0]

@@ -13,6 +13,7 @@ from tools.reference_rules import alerts_using
 
 ROOTS = {
     "kernel": "forecourt",
+    "services/audit": "audit",
     "services/customer": "customer",
     "services/notify": "notify",
     "services/sales": "sales",

@@ -3,22 +3,20 @@
 A wrong setting ends a command with its name, the reason and exit code 2; an error of ours with one line and code 1.
 """
 
-import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime, timedelta
-from functools import wraps
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from forecourt import logs
+from forecourt import cli_backup, cli_care
+from forecourt.access.permissions import RolesError
+from forecourt.cli_care import moment as to_moment
 from forecourt.config import ConfigError, Settings, load
-from forecourt.discovery import find_services
-from forecourt.errors import ForecourtError
+from forecourt.console import answering, operate, out
+from forecourt.discovery import find_roles, find_services
 from forecourt.service import Service
 
 app = typer.Typer(name="forecourt", no_args_is_help=True, add_completion=False, help=__doc__)
@@ -28,32 +26,12 @@ app.add_typer(clock_app, name="clock")
 app.add_typer(parked_app, name="parked")
 keys_app = typer.Typer(no_args_is_help=True, help="The keys of persons, and the master key that wraps them.")
 app.add_typer(keys_app, name="keys")
-
-out = Console(soft_wrap=True)
+cli_care.add_to(app)
+app.add_typer(cli_backup.app, name="backup")
 
 Services = Annotated[list[str] | None, typer.Argument(help="Services, all that are installed by default.")]
 With = Annotated[list[str] | None, typer.Option("--with", help="A further role in the same process.")]
 Data = Annotated[Path, typer.Option(help="Where private servers keep their data, and logs.")]
-
-
-def _answering(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors that a user can do something about, in words and not as a traceback."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except ConfigError as error:
-            _complain("configuration", error, 2)
-        except ForecourtError as error:
-            _complain(error.slug, error, 1)
-
-    return run
-
-
-def _complain(kind: str, error: Exception, code: int) -> None:
-    sys.stderr.write(f"{kind}: {error}\n")
-    raise typer.Exit(code)
 
 
 # --- roles
@@ -69,28 +47,28 @@ def _run_roles(services: list[Service], first: str, others: list[str] | None) ->
 
 
 @app.command()
-@_answering
+@answering
 def serve(services: Services = None, with_: With = None) -> None:
     """Serve gRPC APIs (and any other roles) until SIGTERM."""
     _run_roles(find_services(services), "serve", with_)
 
 
 @app.command()
-@_answering
+@answering
 def project(services: Services = None, with_: With = None) -> None:
     """Keep read models up to date until SIGTERM."""
     _run_roles(find_services(services), "project", with_)
 
 
 @app.command()
-@_answering
+@answering
 def relay(services: Services = None, with_: With = None) -> None:
     """Publish events to RabbitMQ until SIGTERM."""
     _run_roles(find_services(services), "relay", with_)
 
 
 @app.command()
-@_answering
+@answering
 def work(service: Annotated[str, typer.Argument(help="The service.")]) -> None:
     """Run one service's event handlers and timers until SIGTERM."""
     (found,) = find_services([service])
@@ -102,7 +80,7 @@ def work(service: Annotated[str, typer.Argument(help="The service.")]) -> None:
 
 
 @app.command()
-@_answering
+@answering
 def migrate(
     services: Services = None,
     check: Annotated[
@@ -112,9 +90,9 @@ def migrate(
 ) -> None:
     """Bring the database up to date, and with AMQP_URI set the queues of all handlers."""
     if check:
-        _operate(_pending(find_services(services), load(Settings)))
+        operate(_pending(find_services(services), load(Settings)))
     else:
-        _operate(_migrate(find_services(services), load(Settings)))
+        operate(_migrate(find_services(services), load(Settings)))
     out.print("migrate: ok")
 
 
@@ -136,7 +114,7 @@ async def _migrate(services: list[Service], settings: Settings) -> None:
 
 
 @app.command()
-@_answering
+@answering
 def rebuild(
     service: Annotated[str, typer.Argument(help="The service.")],
     projection: Annotated[str, typer.Argument(help="The read model.")],
@@ -147,11 +125,11 @@ def rebuild(
     from forecourt.operations import rebuild as build
 
     (found,) = find_services([service])
-    _operate(build(found, projection, load(Settings), out, compare=compare, switch=switch))
+    operate(build(found, projection, load(Settings), out, compare=compare, switch=switch))
 
 
 @app.command()
-@_answering
+@answering
 def token(
     actor: Annotated[str, typer.Option(help="Who: the staff id.")],
     dealer: Annotated[list[str] | None, typer.Option(help="A dealer to act for; * for all.")] = None,
@@ -160,17 +138,35 @@ def token(
     hours: Annotated[float, typer.Option(help="How long it is valid.", min=0.01, max=24 * 366)] = 12.0,
 ) -> None:
     """Issue a development token."""
+    from forecourt.rpc.wiring import token_issuer
+
     settings = load(Settings)
-    if settings.forecourt_env == "production":
-        raise ConfigError("FORECOURT_ENV: development tokens are not issued in production")
-    issued = settings.tokens().issue(
+    issuer = token_issuer(settings)
+    try:
+        find_roles(settings).require(role or ())
+    except RolesError as error:
+        raise ConfigError(f"--role: {error}") from None
+    issued = issuer.issue(
         actor, roles=role or (), dealers=dealer or (), brands=brand or (), valid_for=timedelta(hours=hours)
     )
     sys.stdout.write(issued + "\n")
 
 
+@app.command()
+@answering
+def certificates(
+    folder: Annotated[Path | None, typer.Option(help="Where to; FORECOURT_DATA/tls by default.")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="A name or address of the server.")] = None,
+    client: Annotated[list[str] | None, typer.Option(help="The name of a client that gets one.")] = None,
+) -> None:
+    """Make certificates for development: an authority of its own, a server, and clients."""
+    from forecourt.operations import make_certificates
+
+    make_certificates(load(Settings), out, folder=folder, hosts=host, clients=client or ())
+
+
 @app.command("run")
-@_answering
+@answering
 def run_platform(
     data: Data = Path("var"),
     together: Annotated[bool, typer.Option(help="serve, project and relay in one process.")] = False,
@@ -179,36 +175,23 @@ def run_platform(
     """Start the whole platform on this machine, say where to look, and stay until Ctrl-C."""
     from forecourt.operations import run_platform as stay
 
-    _operate(stay(data, together=together, clock=clock, out=out))
-
-
-def _operate(work: Coroutine[Any, Any, None]) -> None:
-    logs.configure(process="forecourt", level="WARNING", pretty=True)
-    asyncio.run(work)
+    operate(stay(data, together=together, clock=clock, out=out))
 
 
 # --- the clock
 
 
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("must be an ISO 8601 time, such as 2026-03-01T09:00:00+08:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 @clock_app.command("show")
-@_answering
+@answering
 def clock_show() -> None:
     """The time that all processes live at."""
     from forecourt.operations import show_clock
 
-    _operate(show_clock(load(Settings), out))
+    operate(show_clock(load(Settings), out))
 
 
 @clock_app.command("set")
-@_answering
+@answering
 def clock_set(
     moment: Annotated[str, typer.Argument(help="An ISO 8601 time, UTC unless it says otherwise.")],
     rate: Annotated[float | None, typer.Option(help="Virtual seconds a real second.", min=0)] = None,
@@ -216,11 +199,11 @@ def clock_set(
     """Jump forward to a moment."""
     from forecourt.operations import change_clock
 
-    _operate(change_clock(load(Settings), out, lambda store: store.set(_moment(moment), rate=rate)))
+    operate(change_clock(load(Settings), out, lambda store: store.set(to_moment(moment), rate=rate)))
 
 
 @clock_app.command("advance")
-@_answering
+@answering
 def clock_advance(
     days: Annotated[float, typer.Option(min=0)] = 0,
     hours: Annotated[float, typer.Option(min=0)] = 0,
@@ -231,39 +214,74 @@ def clock_advance(
     from forecourt.operations import change_clock
 
     by = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    _operate(change_clock(load(Settings), out, lambda store: store.advance(by)))
+    operate(change_clock(load(Settings), out, lambda store: store.advance(by)))
 
 
 @clock_app.command("rate")
-@_answering
+@answering
 def clock_rate(
     rate: Annotated[float, typer.Argument(help="Virtual seconds a real second; 0 stands still.", min=0)],
 ) -> None:
     """Run faster or slower from now on."""
     from forecourt.operations import change_clock
 
-    _operate(change_clock(load(Settings), out, lambda store: store.accelerate(rate)))
+    operate(change_clock(load(Settings), out, lambda store: store.accelerate(rate)))
 
 
 # --- keys of persons
 
 
 @keys_app.command("rotate")
-@_answering
+@answering
 def keys_rotate() -> None:
     """Wrap every person's key with the first of the master keys given; the others may go afterwards."""
     from forecourt.operations import rotate_master_key
 
-    _operate(rotate_master_key(load(Settings), out))
+    operate(rotate_master_key(load(Settings), out))
 
 
 @keys_app.command("status")
-@_answering
+@answering
 def keys_status() -> None:
     """How many keys each master key wraps, and how many are destroyed."""
     from forecourt.operations import show_keys
 
-    _operate(show_keys(load(Settings), out))
+    operate(show_keys(load(Settings), out))
+
+
+# --- the audit
+
+
+@app.command()
+@answering
+def audit(
+    actor: Annotated[str | None, typer.Option(help="Only those of this actor.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only those about this id.")] = None,
+    rpc: Annotated[str | None, typer.Option(help="Only those of this RPC or handler.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="accepted, unchanged, refused, read or rejected.")
+    ] = None,
+    dealer: Annotated[str | None, typer.Option(help="Only those of this dealer.")] = None,
+    since: Annotated[str | None, typer.Option(help="At this ISO 8601 time or later.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this ISO 8601 time.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    follow: Annotated[bool, typer.Option(help="Go on with what comes, until Ctrl-C.")] = False,
+) -> None:
+    """Who did what, the newest last. Asking is itself an entry."""
+    from forecourt.audit.listing import Question, show_entries
+
+    question = Question(
+        actor_id=actor,
+        subject=subject,
+        rpc=rpc,
+        outcome=outcome,
+        dealer_id=dealer,
+        since=None if since is None else to_moment(since),
+        until=None if until is None else to_moment(until),
+        limit=limit,
+    )
+    operate(show_entries(question, load(Settings), out, as_json=as_json, follow=follow))
 
 
 # --- parked messages
@@ -272,7 +290,7 @@ Queue = Annotated[str, typer.Argument(help="The handler, such as sales.plan_retu
 
 
 @parked_app.command("list")
-@_answering
+@answering
 def parked_list(services: Services = None) -> None:
     """The number of parked messages of every handler that has some."""
     from forecourt.operations import list_parked
@@ -281,7 +299,7 @@ def parked_list(services: Services = None) -> None:
 
 
 @parked_app.command("show")
-@_answering
+@answering
 def parked_show(
     handler: Queue, limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 100
 ) -> None:
@@ -292,7 +310,7 @@ def parked_show(
 
 
 @parked_app.command("replay")
-@_answering
+@answering
 def parked_replay(
     handler: Queue,
     ids: Annotated[list[str] | None, typer.Argument(help="Event ids; all by default.")] = None,
@@ -304,7 +322,7 @@ def parked_replay(
 
 
 @parked_app.command("drop")
-@_answering
+@answering
 def parked_drop(
     handler: Queue,
     event_id: Annotated[str, typer.Argument(help="The event's id.")],
@@ -322,7 +340,7 @@ def parked_drop(
 def main(service: Service) -> None:
     """The command line of one service: the same commands with its name filled in."""
     arguments = sys.argv[1:]
-    with_name = {"serve", "project", "relay", "work", "migrate", "rebuild"}
+    with_name = {"serve", "project", "relay", "work", "migrate", "rebuild", "doctor"}
     if arguments and arguments[0] in with_name and "--help" not in arguments:
         arguments.insert(1, service.name)
     elif arguments == ["parked", "list"]:

@@ -1,8 +1,11 @@
 """Between typed events and stored records, a batch at a time; what is personal is encrypted in the records.
 
+All personal values of an event are one ciphertext, in the member ``_personal`` of its data. What stands in their places
+is what they read as without the key (`forecourt.privacy.fields`), so an event of an erased person needs no repair.
+
 Asynchronous because the keys of persons are looked up once for a whole batch. Where a person's key is destroyed
-or lost, their fields read as erased (`forecourt.privacy.fields`), and the rest of the event as ever. Events from
-before encryption are read as they are.
+or lost, their fields read as erased, and the rest of the event as ever. Events from before encryption are read as they
+are.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +16,8 @@ import msgspec
 from forecourt import logs
 from forecourt.events import AnyEvent, Event, Recorded
 from forecourt.eventstore.port import StoredEvent
-from forecourt.privacy.cipher import PREFIX, PersonKey, TamperedCiphertext, is_sealed
-from forecourt.privacy.fields import Slot
+from forecourt.privacy.cipher import PersonKey, TamperedCiphertext, is_sealed
+from forecourt.privacy.fields import SEALED
 from forecourt.privacy.keys import Entry, KeyStore, Person
 from forecourt.registry import Registry, UndecodableEvent
 
@@ -24,20 +27,25 @@ _decode_json = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_value = msgspec.json.Decoder(Any).decode
 _encode_json = msgspec.json.encode
 
-_PREFIX_LENGTH = len(PREFIX)
-
-_STATE = "state"
-"""The field that the state of an aggregate is bound to when it is encrypted."""
+_MEMBER = f'"{SEALED}"'
 
 
 class _Draft(NamedTuple):
-    """An event with personal values, between text and object."""
+    """A new event with personal values, between object and text."""
 
     at: int
     type: str
     person: Person
     data: dict[str, Any]
-    slots: list[Slot]
+    private: dict[str, Any]
+
+
+class _Sealed(NamedTuple):
+    """A stored event with encrypted values, between text and object."""
+
+    person: Person
+    data: dict[str, Any]
+    text: object
 
 
 class Codec:
@@ -76,46 +84,44 @@ class Codec:
             if fields is None:
                 continue
             data = _decode_json(texts[index])
-            slots = [slot for slot in fields.slots(data) if slot[0][slot[1]] != ""]
-            if slots:
+            if private := fields.split(data):
                 person = fields.person_of(data, stream)
-                yield _Draft(index, self.registry.type_of(type(event)), person, data, slots)
+                yield _Draft(index, self.registry.type_of(type(event)), person, data, private)
 
     async def decode(self, batch: Sequence[StoredEvent]) -> list[Recorded[AnyEvent]]:
         """The typed events of a batch, with one lookup of keys. Raises `UndecodableEvent`."""
-        drafts = {}
-        for index, stored in enumerate(batch):
-            if PREFIX in stored.data and (draft := self._sealed_draft(index, stored)) is not None:
-                drafts[index] = draft
-        if not drafts:
+        opened = [self._open(stored) if _MEMBER in stored.data else None for stored in batch]
+        persons = {stored.person for stored in opened if stored is not None}
+        if not persons:
             return self.registry.decode_all(batch)
         if self._keys is None:
-            raise UndecodableEvent(batch[next(iter(drafts))], "is encrypted, and there are no keys here")
-        entries = await self._keys.get({draft.person for draft in drafts.values()})
-        read, decode, found = self.registry.read, self.registry.decode, []
-        for index, stored in enumerate(batch):
-            draft = drafts.get(index)
-            if draft is None:
-                found.append(decode(stored))
-            else:
-                _unseal(draft, entries.get(draft.person), stored)
-                found.append(read(stored, draft.data))
-        if lost := sum(draft.person not in entries for draft in drafts.values()):
-            log.warning("events of persons whose key is lost", count=lost)
+            at = next(index for index, stored in enumerate(opened) if stored is not None)
+            raise UndecodableEvent(batch[at], "is encrypted, and there are no keys here")
+        entries = await self._keys.get(persons)
+        read, found = self.registry.read, []
+        for stored, sealed in zip(batch, opened, strict=True):
+            if sealed is None:
+                found.append(read(stored, None))
+                continue
+            entry = entries.get(sealed.person)
+            if type(entry) is PersonKey:
+                _unseal(sealed, entry, stored)
+            found.append(read(stored, sealed.data))
+        if lost := len(persons) - len(entries):
+            log.warning("keys of persons are lost", persons=lost)
         return found
 
-    def _sealed_draft(self, index: int, stored: StoredEvent) -> _Draft | None:
-        """The draft of a stored event that has encrypted fields; None where it turns out to have none."""
-        personal = self.registry.personal(stored)
-        if personal is None:
+    def _open(self, stored: StoredEvent) -> _Sealed | None:
+        """A stored event, taken apart; None where nothing in it is read that is encrypted."""
+        fields = self.registry.personal(stored)
+        if fields is None:
             return None
-        fields, by_path = personal
         try:
             data = _decode_json(stored.data)
         except msgspec.DecodeError as error:
             raise UndecodableEvent(stored, "data does not fit: DecodeError") from error
-        slots = fields.slots(data) if by_path else fields.sealed_anywhere(data)
-        return _Draft(index, stored.type, fields.person_of(data, stored.stream), data, slots)
+        text = data.pop(SEALED, None)
+        return None if text is None else _Sealed(fields.person_of(data, stored.stream), data, text)
 
     # --- states
 
@@ -133,7 +139,7 @@ class Codec:
         entry = (await self._keys.obtain([person]))[person]
         if not isinstance(entry, PersonKey):
             return None
-        return _encode_json(entry.seal(text.encode(), _bound(person, stream, _STATE))).decode()
+        return _encode_json(entry.seal(text.encode(), f"{person}|{stream}|state".encode())).decode()
 
     async def unseal_state(self, stream: str, stored: str) -> str | None:
         """What `seal_state` was given, from what it answered; None where that cannot be told (any more)."""
@@ -144,7 +150,7 @@ class Codec:
         if not isinstance(entry, PersonKey) or not is_sealed(value):
             return None
         try:
-            return entry.unseal(value, _bound(person, stream, _STATE)).decode()
+            return entry.unseal(value, f"{person}|{stream}|state".encode()).decode()
         except TamperedCiphertext:
             log.warning("snapshot does not decrypt", stream=stream)
             return None
@@ -162,33 +168,18 @@ class Codec:
         self._keys.on_destroyed(forget_streams)
 
 
-def _bound(person: Person, what: str, path: str) -> bytes:
-    """What a ciphertext is bound to: moved to another person, type or field, it does not decrypt."""
-    return f"{person}|{what}|{path}".encode()
-
-
 def _sealed(draft: _Draft, entry: Entry) -> str:
-    for container, key, path, erased in draft.slots:
-        if isinstance(entry, PersonKey):
-            bound_to = _bound(draft.person, draft.type, path)
-            container[key] = entry.seal(_encode_json(container[key]), bound_to)
-        else:
-            # Somebody who was erased: what comes late is not written any more.
-            container[key] = erased
+    # Of somebody who was erased, what comes late is not written any more.
+    if isinstance(entry, PersonKey):
+        bound_to = f"{draft.person}|{draft.type}".encode()
+        draft.data[SEALED] = entry.seal(_encode_json(draft.private), bound_to)
     return _encode_json(draft.data).decode()
 
 
-def _unseal(draft: _Draft, entry: Entry | None, stored: StoredEvent) -> None:
-    bound_to = f"{draft.person}|{draft.type}|"
-    unseal = entry.unseal if isinstance(entry, PersonKey) else None
-    for container, key, path, erased in draft.slots:
-        value = container[key]
-        if type(value) is not str or value[:_PREFIX_LENGTH] != PREFIX:
-            continue
-        if unseal is None:
-            container[key] = erased
-            continue
-        try:
-            container[key] = _decode_value(unseal(value, (bound_to + path).encode()))
-        except (TamperedCiphertext, msgspec.DecodeError):
-            raise UndecodableEvent(stored, f"{path}: the encrypted value was tampered with") from None
+def _unseal(draft: _Sealed, key: PersonKey, stored: StoredEvent) -> None:
+    if not is_sealed(draft.text):
+        raise UndecodableEvent(stored, f"{SEALED}: is not an encrypted text")
+    try:
+        draft.data.update(_decode_json(key.unseal(draft.text, f"{draft.person}|{stored.type}".encode())))
+    except (TamperedCiphertext, msgspec.DecodeError):
+        raise UndecodableEvent(stored, f"{SEALED}: the encrypted values were tampered with") from None

@@ -23,6 +23,7 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
+from forecourt import tracing
 from forecourt.access.duties import NOBODY, Actors, Duties
 from forecourt.access.ownership import Ownership, OwnershipRules
 from forecourt.access.scope import UNRESTRICTED, Scope
@@ -79,7 +80,8 @@ class Context:
     """All that a decision may know besides state and command: time, ids, and who asks.
 
     ``command_id`` is the idempotency key. ``dealer_id`` and ``brand`` are those the actor acts for, ``scope`` is what
-    the actor reaches at all.
+    the actor reaches at all. ``metadata`` is that of the first event of the command: who was behind it
+    (`forecourt.audit.entries.provenance`).
     """
 
     now: datetime
@@ -119,6 +121,8 @@ class Outcome:
     id: UUID
     version: int
     position: int
+    unchanged: bool = field(default=False, compare=False)
+    """Everything was so already: nothing was stored."""
 
 
 class OwnedByAnother(Forbidden):
@@ -215,10 +219,15 @@ class Decider(Generic[S]):
 
     def id_of(self, command: Command, context: Context) -> UUID:
         """The id of the aggregate that the command is for."""
+        named = self.named_by(command)
+        return context.new_id(self.category) if named is None else named
+
+    def named_by(self, command: Command) -> UUID | None:
+        """The id of the aggregate that the command names; None where its id is yet to be made."""
         if callable(self._key):
             return self._key(command)
         given: UUID | None = getattr(command, self._key)
-        return context.new_id(self.category) if given is None else given
+        return given
 
     def stream(self, aggregate_id: UUID) -> str:
         """The name of an aggregate's stream."""
@@ -397,6 +406,12 @@ class CommandHandler:
             return Loaded(decider.initial)
         return loaded
 
+    async def origin(self, decider: Decider[Any], aggregate_id: UUID) -> str:
+        """The metadata of an aggregate's first event, as JSON; an empty object where there is no stream."""
+        async for page in self._store.read_stream(decider.stream(aggregate_id), page=1):
+            return page[0].metadata
+        return "{}"
+
     async def head(self) -> int:
         """The position of the last event in the store."""
         return await self._store.head()
@@ -451,7 +466,9 @@ class CommandHandler:
         if not events:
             # "Already so" must not be said from a state that others may have changed since.
             current = await self._load(decider, stream)
-            return Outcome(aggregate_id, version, current.position) if current.version == version else None
+            if current.version != version:
+                return None
+            return Outcome(aggregate_id, version, current.position, unchanged=True)
         decider.duties.check(command, context.actor_id, loaded.actors)
         data = await self._codec.encode(stream, events)
         new = [
@@ -463,6 +480,7 @@ class CommandHandler:
         return Outcome(aggregate_id, result.sequence, result.position)
 
     def _new_event(self, event: Event, data: str, index: int, context: Context) -> NewEvent:
+        metadata = context.metadata if index == 0 else "{}"
         return NewEvent(
             id=context.event_id(index),
             type=self._codec.registry.type_of(type(event)),
@@ -474,7 +492,7 @@ class CommandHandler:
             dealer_id=context.dealer_id,
             brand=context.brand,
             actor_id=context.actor_id,
-            metadata=context.metadata,
+            metadata=metadata if tracing.tracer is None else tracing.tracer.stamp(metadata),
         )
 
     async def _advance(

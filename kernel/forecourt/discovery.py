@@ -22,6 +22,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from forecourt.access.permissions import RolesError, RoleTable
 from forecourt.config import ConfigError, Settings
 from forecourt.service import Service
 
@@ -72,8 +73,15 @@ def find_sandboxes() -> list[Sandbox]:
     return [entry.load() for entry in _declared(SANDBOXES).values()]
 
 
-def find_roles(settings: Settings) -> Path:
-    """The file of roles: the one that is set, else the installed one. Raises `ConfigError` unless there is one."""
+def find_roles(settings: Settings) -> RoleTable:
+    """The roles of the file that is set, else of the installed one. Raises `ConfigError` for none, or a bad one."""
+    try:
+        return RoleTable.read(_roles_file(settings))
+    except RolesError as error:
+        raise ConfigError(f"FORECOURT_ROLES_FILE: {error}") from None
+
+
+def _roles_file(settings: Settings) -> Path:
     if settings.forecourt_roles_file is not None:
         return settings.forecourt_roles_file
     found = list(_declared(ROLES).values())

@@ -83,6 +83,10 @@ class ForeignEvent(BaseModel):
             cls.event_type, cls.category, cls.versions, cls.person = type, category, versions, person
 
 
+class Envelope(ForeignEvent):
+    """Any event of any service by its envelope alone, for read models that look at no data: it is not decoded."""
+
+
 AnyEvent = Event | ForeignEvent
 E = TypeVar("E", bound=AnyEvent, covariant=True)
 

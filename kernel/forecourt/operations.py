@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib
+import re
 import signal
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from forecourt.access.development import CLIENT_URI, development_authority
+from forecourt.access.development import write as write_certificate
 from forecourt.clock import ClockSetting
 from forecourt.clock_store import ClockStore
 from forecourt.config import ConfigError, Settings
@@ -111,8 +114,8 @@ def _print_clock(out: Console, setting: ClockSetting) -> None:
 # --- parked messages
 
 
-def _parking_queues(service: Service) -> list[str]:
-    """The parking queues of a service's handlers, read from its nameko classes."""
+def handler_queues(service: Service) -> list[str]:
+    """The queues of a service's handlers, read from its nameko classes."""
     queues = []
     for path in service.workers:
         module, _, name = path.partition(":")
@@ -123,7 +126,7 @@ def _parking_queues(service: Service) -> list[str]:
         for method, member in vars(cls).items():
             kinds = {type(entrypoint).__name__ for entrypoint in getattr(member, "nameko_entrypoints", ())}
             if "OnEvent" in kinds:
-                queues.append(topology.parking_queue(topology.handler_queue(cls.name, method)))
+                queues.append(topology.handler_queue(cls.name, method))
     return sorted(queues)
 
 
@@ -133,7 +136,7 @@ def _parked_of(handler: str) -> str:
 
 def list_parked(services: Sequence[Service], settings: Settings, out: Console) -> None:
     """Print how many messages each handler has given up."""
-    queues = [queue for service in services for queue in _parking_queues(service)]
+    queues = [topology.parking_queue(queue) for service in services for queue in handler_queues(service)]
     counts = {queue: count for queue, count in parked.count_parked(settings.broker, queues).items() if count}
     if not counts:
         out.print("no parked messages")
@@ -255,3 +258,30 @@ def _say_where(platform: Platform, out: Console) -> None:
         highlight=False,
         markup=False,
     )
+
+
+def make_certificates(
+    settings: Settings,
+    out: Console,
+    *,
+    folder: Path | None,
+    hosts: Sequence[str] | None,
+    clients: Sequence[str],
+) -> None:
+    """Make an authority where there is none, and certificates of it. Raises `ConfigError` in production."""
+    if settings.forecourt_env == "production":
+        raise ConfigError("FORECOURT_ENV: certificates are not made in production")
+    target = folder or settings.forecourt_data / "tls"
+    try:
+        authority = development_authority(target)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--folder: cannot be used ({error})") from None
+    write_certificate(
+        target, "server", authority.issue("forecourt", hosts=hosts or ("localhost", "127.0.0.1", "::1"))
+    )
+    for client in clients:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", client) or client in ("server", "ca"):
+            raise ConfigError(f"--client: {client!r} must be small letters, digits, dots and hyphens")
+        write_certificate(target, client, authority.issue(client, uris=[f"{CLIENT_URI}{client}"]))
+    for name in ("server", *clients):
+        out.print(f"{target / name}.pem")

@@ -44,7 +44,7 @@ class Registry:
         self._categories: dict[type[AnyEvent], str] = {}
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
         self._readers: dict[tuple[str, int], Callable[[dict[str, Any]], AnyEvent]] = {}
-        self._personal: dict[tuple[str, int], tuple[PersonalFields, bool]] = {}
+        self._personal: dict[tuple[str, int], PersonalFields] = {}
 
     def add(self, cls: type[Event], *, category: str) -> None:
         """Register an event of this service, written to streams of ``category``."""
@@ -68,7 +68,7 @@ class Registry:
                 raise RegistryError(f"{cls.event_type} v{version}: registered twice")
             self._readers[cls.event_type, version] = reader(cls)
             if (fields := _personal_fields(cls)) is not None:
-                self._personal[cls.event_type, version] = fields, True
+                self._personal[cls.event_type, version] = fields
         self._types[cls] = cls.event_type
         self._categories[cls] = cls.category
 
@@ -98,10 +98,10 @@ class Registry:
     def _note_personal(self, stored: str, cls: type[Event]) -> None:
         fields = _personal_fields(cls)
         if fields is not None:
-            self._personal[stored, cls.event_version] = fields, True
+            self._personal[stored, cls.event_version] = fields
         for version in range(1, cls.event_version):
-            # What was personal in an older version is told by the data alone.
-            self._personal[stored, version] = fields or PersonalFields(cls.person, Fields(())), False
+            # An older version may have had personal fields that are gone: the data tells.
+            self._personal[stored, version] = fields or PersonalFields(cls.person, Fields(()))
 
     def _upcasting_reader(
         self, stored: str, version: int, cls: type[Event]
@@ -135,15 +135,14 @@ class Registry:
         """Whether a stored event can be decoded here."""
         return (event.type, event.version) in self._readers
 
-    def personal(self, stored: StoredEvent) -> tuple[PersonalFields, bool] | None:
-        """The personal fields of a stored event, and whether they are known by path; None where it has none."""
+    def personal(self, stored: StoredEvent) -> PersonalFields | None:
+        """The personal fields of a stored event, None where it has none."""
         return self._personal.get((stored.type, stored.version))
 
     def personal_fields(self, cls: type[AnyEvent]) -> PersonalFields | None:
         """The personal fields of an event class as it is today, None where it has none."""
         version = cls.event_version if issubclass(cls, Event) else cls.versions[0]
-        found = self._personal.get((self.type_of(cls), version))
-        return None if found is None else found[0]
+        return self._personal.get((self.type_of(cls), version))
 
     def persons_of(self, category: str) -> frozenset[str | None]:
         """Whose personal data the streams of an own category hold: fields with ids, None for the stream's own."""

@@ -9,6 +9,8 @@ from typing import Any, Self
 import asyncpg
 
 from forecourt import metrics, migrations
+from forecourt.audit.edge import Audit
+from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock, SystemClock
 from forecourt.clock_store import ClockFollower
 from forecourt.codec import Codec
@@ -53,6 +55,7 @@ class Runtime:
     store: EventStore
     keys: KeyStore
     clock: Clock
+    audit: Audit
     services: tuple[ServiceRuntime, ...]
     _stack: AsyncExitStack
 
@@ -78,10 +81,12 @@ class Runtime:
                 follower = await ClockFollower.open(pool)
                 stack.push_async_callback(follower.close)
                 clock = follower.clock
+            audit = Audit.to(AuditTrail(store, clock))
+            stack.push_async_callback(audit.close)
             parts = tuple(_compose(service, settings, pool, store, keys) for service in services)
             for part in parts:
                 stack.push_async_callback(part.read_models.close)
-            return cls(settings, pool, store, keys, clock, parts, stack.pop_all())
+            return cls(settings, pool, store, keys, clock, audit, parts, stack.pop_all())
 
     def checks(self) -> dict[str, Check]:
         """What readiness depends on, by name."""

@@ -1,16 +1,21 @@
 """The manifests keep the policies, and each policy finds what it is there for."""
 
+import base64
 import copy
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from forecourt.config import Settings, load_from
+from forecourt.discovery import find_services
+from forecourt.rpc import wiring
 from tests.deploy.places import DEPLOY, ROOT
 from tools import deploy_policies as policies
 
@@ -171,8 +176,8 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
     ),
     (
         policies.secrets_are_references,
-        "FORECOURT_TOKEN_KEY is written out",
-        lambda o: config(o).update(FORECOURT_TOKEN_KEY="k" * 32),
+        "FORECOURT_MASTER_KEY is written out",
+        lambda o: config(o).update(FORECOURT_MASTER_KEY="k" * 32),
     ),
     (
         policies.secrets_are_references,
@@ -376,6 +381,31 @@ def test_the_cluster_keeps_events_in_eventstoredb_alone() -> None:
         for one in found["spec"]["template"]["spec"]["containers"]:
             (reference,) = [v["valueFrom"] for v in one["env"] if v["name"] == "EVENT_STORE_URL"]
             assert reference["secretKeyRef"]["optional"] is False
+
+
+SECRETS = {
+    "DATABASE_URL": "postgresql://a:b@postgresql/forecourt",
+    "AMQP_URI": "amqp://a:b@rabbitmq/forecourt",
+    "FORECOURT_MASTER_KEY": base64.b64encode(bytes(32)).decode(),
+    "NOTIFY_SMTP_URLS": "smtp://a:b@mail.example:587",
+    "NOTIFY_SMS_GENERIC_KEY": "k" * 32,
+}
+
+
+@pytest.mark.parametrize("overlay", ["dev", "single-site", "cluster"])
+def test_processes_accept_the_configuration(overlay: str, tmp_path: Path) -> None:
+    """With its secrets, what an overlay says is enough for every role, in production too."""
+    given: dict[str, str] = {}
+    for found in objects_of(overlay):
+        if found["kind"] == "ConfigMap" and found["metadata"]["name"].startswith("forecourt"):
+            given |= found["data"]
+    given |= SECRETS | {"FORECOURT_DATA": str(tmp_path)}
+    settings = load_from(Settings, given)
+    wiring.check(settings)
+    settings.master_key()
+    for service in find_services(None):
+        if service.settings is not None:
+            load_from(service.settings, given)
 
 
 def test_deploy_check_says_no() -> None:

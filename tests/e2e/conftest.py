@@ -6,6 +6,8 @@ import pytest
 import pytest_asyncio
 
 from forecourt.testing.servers import PostgresServer, RabbitMQServer
+from tests.e2e.group import Group
+from tests.e2e.group import running as running_group
 from tests.e2e.house import House, running
 
 
@@ -21,3 +23,16 @@ async def house(
     finally:
         postgres_server.drop_database(database_url)
         rabbitmq_server.delete_vhost(amqp_uri)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def group(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer
+) -> AsyncIterator[Group]:
+    """A dealer group in this process, in which nothing has happened yet."""
+    database_url = postgres_server.create_database()
+    try:
+        async with running_group(database_url, tmp_path_factory.mktemp("group")) as opened:
+            yield opened
+    finally:
+        postgres_server.drop_database(database_url)

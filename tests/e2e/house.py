@@ -20,6 +20,10 @@ from tests.staff import Hats
 NOON = datetime(2027, 3, 1, 4, 0, tzinfo=UTC)
 SECONDS = 60.0
 SERVICES = ("customer", "sales", "service_desk", "notify")
+"""The services that react to events."""
+
+PROJECTED = (*SERVICES, "audit")
+"""The services that have read models."""
 
 ENVIRONMENT = {
     "FORECOURT_RETRY_DELAYS": "0.2,0.5,1,2",
@@ -59,7 +63,7 @@ class House:
 
     async def settled(self) -> int:
         """Wait until everything that happened has had its consequences."""
-        return await settled(self.database_url, self.amqp_uri, SERVICES, timeout=SECONDS)
+        return await settled(self.database_url, self.amqp_uri, PROJECTED, timeout=SECONDS)
 
     async def set_clock(self, moment: datetime) -> None:
         """Let time pass until ``moment``."""

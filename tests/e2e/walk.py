@@ -31,7 +31,15 @@ TIME = "google.protobuf.Timestamp"
 AN_ID = str(uuid5(NAMESPACE_URL, "nobody"))
 VIN = a_vin(900_000)
 CODES = (
-    *("adviser_id", "technician_id", "inspector_id", "owner_id", "responsible_id", "salesperson_id"),
+    *(
+        "adviser_id",
+        "technician_id",
+        "inspector_id",
+        "owner_id",
+        "responsible_id",
+        "salesperson_id",
+        "actor_id",
+    ),
     *("invoice_number", "claim_number", "part_number", "bay"),
 )
 DATES = ("day", "since", "until", "valid_until", "insurance_until", "expected_on")
@@ -54,6 +62,7 @@ PLAUSIBLE: dict[str, Any] = {
     "question": "advice",
     "model_year": 2026,
     "minutes": 60,
+    "crm.audit.v1.ListEntriesRequest.subject": VIN,
     "crm.customer.v1.ContactPoint.value": "13912345678",
     "crm.customer.v1.AddContactPointRequest.value": "13912345678",
     "crm.service_desk.v1.RepairLine.quantity": "1.5",
@@ -146,10 +155,10 @@ def wrongs(descriptor: Descriptor) -> Iterator[Wrong]:
     """The plausible message, with one thing wrong at a time."""
     yield Wrong("no protobuf", "message", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")
     yield Wrong("empty", "", b"", must=False)
-    for path, field in _leaves(descriptor, ()):
+    for path, field in leaves(descriptor):
         for what, value, must in _values(field):
             message = plausible(descriptor)
-            _set(message, path, value)
+            put(message, path, value)
             wire = message.SerializeToString()
             if value == MARK:
                 yield Wrong(what, "message", wire.replace(MARK.encode(), NOT_UTF8))
@@ -157,15 +166,16 @@ def wrongs(descriptor: Descriptor) -> Iterator[Wrong]:
                 yield Wrong(what, ".".join(path), wire, must)
 
 
-def _leaves(
-    descriptor: Descriptor, before: tuple[str, ...]
+def leaves(
+    descriptor: Descriptor, before: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], FieldDescriptor]]:
+    """Every field that holds a value itself, with the path to it."""
     for field in descriptor.fields:
         path = (*before, field.name, "0") if field.is_repeated else (*before, field.name)
         if is_map(field):
             continue
         if field.type == MESSAGE and inner(field).full_name != TIME:
-            yield from _leaves(inner(field), path)
+            yield from leaves(inner(field), path)
         else:
             yield path, field
 
@@ -214,7 +224,8 @@ def _misspelt(field: FieldDescriptor) -> Iterator[tuple[str, str]]:
         yield "no UUID", "12345"
 
 
-def _set(message: Any, path: tuple[str, ...], value: Any) -> None:
+def put(message: Any, path: tuple[str, ...], value: Any) -> None:
+    """Set the field at a path of `leaves`."""
     *parents, last = path
     for part in parents:
         message = message[int(part)] if part.isdigit() else getattr(message, part)

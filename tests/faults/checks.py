@@ -14,7 +14,7 @@ from forecourt.projections.rebuild import Rebuild
 from forecourt.runtime import Runtime
 from forecourt.testing.probes import poll_async
 from notify.rules import rules_for
-from tests.e2e.house import SECONDS, SERVICES
+from tests.e2e.house import PROJECTED, SECONDS
 from tests.faults.house import Fortress
 from tests.faults.load import ACTOR, Answer, Load
 
@@ -69,7 +69,7 @@ async def _left(house: Fortress) -> str:
     [(head,)] = await house.sql("SELECT coalesce(max(position), 0) FROM events.event")
     projections = " UNION ALL ".join(
         f"SELECT '{service}.' || name, position FROM \"{service}\".projection WHERE state = 'active'"
-        for service in SERVICES
+        for service in PROJECTED
     )
     relays = "SELECT 'relay ' || name, position FROM messaging.relay_checkpoint"
     rows = await house.sql(f"{projections} UNION ALL {relays}")
@@ -223,7 +223,7 @@ def _keys(messages: list[dict[str, Any]], by_reference: dict[str, UUID]) -> list
 
 async def assert_read_models_equal_a_rebuild(house: Fortress) -> None:
     """Every read model is what a fresh rebuild of it is, and nothing was put aside."""
-    runtime = await Runtime.open(find_services(SERVICES), house.platform.settings)
+    runtime = await Runtime.open(find_services(PROJECTED), house.platform.settings)
     try:
         for part in runtime.services:
             for projection in part.service.projections:

@@ -5,17 +5,18 @@ test everything that was ever accepted is checked, not only what this test sent.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import grpc
 import pytest
 import pytest_asyncio
 
 from forecourt.discovery import find_services
-from forecourt.embedded.process import free_port
 from forecourt.eventstore.port import Batch
 from forecourt.messaging.cloudevents import CONTENT_TYPE, EXCHANGE
 from forecourt.messaging.forwarder import Forwarder, connect
@@ -23,6 +24,7 @@ from forecourt.messaging.parked import discard, list_parked, replay
 from forecourt.runtime import Runtime
 from forecourt.testing.probes import poll_async
 from tests.e2e import stories
+from tests.e2e.client import Client
 from tests.e2e.house import SECONDS, SERVICES
 from tests.faults.checks import assert_nothing_lost_or_doubled, quiet, unhandled
 from tests.faults.house import POISON, Fortress, open_fortress, tapped
@@ -53,6 +55,42 @@ async def test_a_process_is_killed_in_the_middle_of_a_load(house: Fortress, name
         await sent.hit(lambda: house.kill(name))
     assert bool(sent.retried) == (name == "serve")
     await assert_nothing_lost_or_doubled(house, sent)
+
+
+async def test_no_refusal_that_was_answered_is_missing_in_the_audit(house: Fortress) -> None:
+    """Whoever was told "no" before the kill is in the log after it, once."""
+    told: list[UUID] = []
+    stopping = False
+
+    async def try_in_vain(client: Client) -> None:
+        while not stopping:
+            correlation_id = uuid4()
+            try:
+                await client(
+                    "customer.ChangeCategory",
+                    metadata={"correlation-id": str(correlation_id)},
+                    customer_id=str(uuid4()),
+                    category="CUSTOMER_KIND_BUYER",
+                )
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.NOT_FOUND:
+                    told.append(correlation_id)
+                elif error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+
+    client = house.client("in-vain")
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(try_in_vain(client))
+        for _ in range(2):
+            before = len(told)
+            await poll_async(lambda: len(told) > before + 100, SECONDS, what="refusals")  # noqa: B023
+            await house.kill("serve")
+        stopping = True
+    rows = await house.sql("SELECT correlation_id FROM events.event WHERE type = 'audit.CommandRefused'")
+    noted = Counter(row["correlation_id"] for row in rows)
+    assert len(told) > 200
+    assert [one for one in told if noted[one] != 1] == []
 
 
 async def test_all_workers_are_killed_in_the_middle_of_their_work(house: Fortress) -> None:
@@ -167,18 +205,8 @@ def _order_of(customer_id: str) -> dict[str, object]:
 
 
 async def test_two_relays_and_two_projectors_at_once_and_the_leader_killed(house: Fortress) -> None:
-    supervisor = house.platform.supervisor
     for name in ("relay", "project"):
-        spec = house.child(name).spec
-        address = f"127.0.0.1:{free_port()}"
-        house.platform.addresses[f"{name}-2"] = address
-        second = replace(
-            spec,
-            name=f"{name}-2",
-            env={**spec.env, "HTTP_LISTEN": address},
-            health=f"http://{address}/readyz",
-        )
-        await supervisor.start_all([second], seconds=SECONDS)
+        await house.replicate(name)
     try:
         async with load(house) as sent:
             await sent.accepted(40)
@@ -191,7 +219,7 @@ async def test_two_relays_and_two_projectors_at_once_and_the_leader_killed(house
             assert await _works(house, name) > 0
     finally:
         for name in ("relay-2", "project-2"):
-            await supervisor.stop(name)
+            await house.platform.supervisor.stop(name)
 
 
 async def _works(house: Fortress, process: str) -> float:
@@ -281,13 +309,13 @@ async def test_the_checks_notice_what_is_lost_or_doubled(house: Fortress) -> Non
         await assert_nothing_lost_or_doubled(house, sent)
     house.tapped[:] = tapped_events
 
-    some = "SELECT customer_id FROM customer.customer_v1 ORDER BY customer_id LIMIT 1"
+    some = "SELECT customer_id FROM customer.customer ORDER BY customer_id LIMIT 1"
     [(customer_id,)] = await house.sql(some)
-    await house.sql("UPDATE customer.customer_v1 SET name = name || '!' WHERE customer_id = $1", customer_id)
+    await house.sql("UPDATE customer.customer SET name = name || '!' WHERE customer_id = $1", customer_id)
     with pytest.raises(AssertionError, match=r"customer\.customer"):
         await assert_nothing_lost_or_doubled(house, sent)
     await house.sql(
-        "UPDATE customer.customer_v1 SET name = rtrim(name, '!') WHERE customer_id = $1", customer_id
+        "UPDATE customer.customer SET name = rtrim(name, '!') WHERE customer_id = $1", customer_id
     )
 
     one = "SELECT event_id FROM notify.processed_event LIMIT 1"

@@ -17,15 +17,20 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 from pydantic import BaseModel, ConfigDict, Field
 
-from forecourt.access.identity import DevelopmentTokens
+from forecourt.access.callers import Callers
+from forecourt.access.certificates import CertificateIdentities
+from forecourt.access.development import DevelopmentTokens
 from forecourt.access.permissions import Permissions
 from forecourt.access.scope import Scope
+from forecourt.access.tokens import TokenVerifier
+from forecourt.audit.edge import Audit
+from forecourt.audit.trail import AuditTrail
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
-from forecourt.errors import InvalidInput, Refused
+from forecourt.errors import Forbidden, InvalidInput, LimitExceeded, Refused
 from forecourt.events import Event
-from forecourt.eventstore.memory import MemoryEventStore
+from forecourt.eventstore.memory import MemoryEventStore, MemoryLog
 from forecourt.eventstore.port import StoreUnavailable
 from forecourt.projections.projection import Projection
 from forecourt.rpc.binding import Api, Call
@@ -37,6 +42,7 @@ PROTO = """
 syntax = "proto3";
 package edge.shop.v1;
 import "crm/access/access.proto";
+import "crm/privacy/privacy.proto";
 import "google/protobuf/timestamp.proto";
 import "google/type/date.proto";
 
@@ -65,8 +71,8 @@ message CommandResult { string id = 1; int64 version = 2; int64 position = 3; }
 message WrappedResult { CommandResult result = 1; }
 message GetBasketRequest { string basket_id = 1; string mode = 2; int32 page_size = 3; }
 message Basket {
-  string basket_id = 1;
-  string name = 2;
+  string basket_id = 1 [(crm.privacy.person) = true];
+  string name = 2 [(crm.privacy.personal) = true];
   BasketKind kind = 3;
   repeated Line lines = 4;
   google.protobuf.Timestamp due = 5;
@@ -80,6 +86,7 @@ message Summary { int32 rows = 1; int32 bad = 2; }
 service ShopService {
   rpc OpenBasket(OpenBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
   rpc CloseBasket(CloseBasketRequest) returns (WrappedResult) { option (crm.access.requires) = "shop.basket.edit"; }
+  rpc EmptyBasket(CloseBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
   rpc OpenTwice(GetBasketRequest) returns (CommandResult) { option (crm.access.requires) = "shop.basket.edit"; }
   rpc GetBasket(GetBasketRequest) returns (Basket) { option (crm.access.requires) = "shop.basket.view"; }
   rpc ListBaskets(GetBasketRequest) returns (ListBasketsResponse) { option (crm.access.requires) = "shop.basket.view"; }
@@ -168,6 +175,12 @@ class CloseBasket(Command):
     basket_id: UUID
 
 
+class EmptyBasket(Command):
+    """Every basket of this shop is empty already."""
+
+    basket_id: UUID
+
+
 class GetBasket(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     basket_id: UUID
@@ -200,6 +213,11 @@ def _(state: BasketState, _c: CloseBasket, _ctx: Context) -> list[Event]:
     if state.closed:
         raise BasketIsClosed("basket: is closed")
     return [BasketClosed()]
+
+
+@basket.decides
+def _(_state: BasketState, _c: EmptyBasket, _ctx: Context) -> list[Event]:
+    return []
 
 
 @basket.evolves
@@ -259,6 +277,10 @@ async def get_basket(query: GetBasket, call: Call) -> Any:
             await asyncio.sleep(30)
         case "dict":
             return {"basket_id": query.basket_id, "kind": "small"}
+        case "denied":
+            raise Forbidden("basket: is not yours")
+        case "too fast":
+            raise LimitExceeded("too many calls")
     return BasketRow(query.basket_id, due=call.context.now)
 
 
@@ -305,6 +327,7 @@ def make_api() -> Api:
     api = Api("edge.shop.v1.ShopService")
     api.command("OpenBasket", basket, OpenBasket)
     api.command("CloseBasket", basket, CloseBasket)
+    api.command("EmptyBasket", basket, EmptyBasket)
     api.command("OpenTwice", handle=open_twice)
     api.query("GetBasket", GetBasket, get_basket, reads=[baskets])
     api.query("ListBaskets", GetBasket, list_baskets)
@@ -332,20 +355,27 @@ ROLES = {
     "salesperson": frozenset({"shop.basket.edit", "shop.basket.view", "shop.rows.upload"}),
     "auditor": frozenset({"shop.basket.view"}),
 }
-KEY = "a development key that is long enough"
+TOKENS = DevelopmentTokens(Path(tempfile.mkdtemp(prefix="forecourt-edge-")), audience="forecourt")
 
 
-def make_backend() -> Backend:
-    """A backend on an empty store in memory."""
+def make_callers() -> Callers:
+    """Believes the tokens of `TOKENS`."""
+    return Callers(TokenVerifier(TOKENS.keys, audience="forecourt"), CertificateIdentities(None))
+
+
+def make_backend(log: MemoryLog | None = None) -> Backend:
+    """A backend on a store in memory, an empty one by default."""
     service = Service(name="shop", deciders=[basket])
     clock = ManualClock()
+    store = MemoryEventStore(log)
     return Backend(
         service="shop",
-        commands=CommandHandler(MemoryEventStore(), Codec(service.registry)),
+        commands=CommandHandler(store, Codec(service.registry)),
         read_models=Waiting(),
         clock=clock,
         settings=None,
-        metadata=MetadataReader(DevelopmentTokens(KEY), clock),
+        metadata=MetadataReader(make_callers(), clock),
+        audit=Audit.to(AuditTrail(store, clock)),
         permissions=Permissions(ROLES),
     )
 

@@ -166,7 +166,7 @@ async def test_a_table_in_use_is_waited_for_without_holding_others_up(
 
 def command(url: str, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of the platform as a user does."""
-    environment = {**os.environ, "DATABASE_URL": url, "FORECOURT_TOKEN_KEY": "k" * 32, **more}
+    environment = {**os.environ, "DATABASE_URL": url, **more}
     program = [sys.executable, "-m", "forecourt.cli", *arguments]
     return subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=60)
 

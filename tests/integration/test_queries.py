@@ -19,7 +19,7 @@ from forecourt.access.scope import Scope
 from forecourt.errors import InvalidInput, Unavailable
 from forecourt.projections import tables
 from forecourt.projections.paging import write_token
-from forecourt.projections.projection import Index, OwnedThrough, Projection, UndeclaredOwner, Unowned
+from forecourt.projections.projection import Index, Owned, OwnedThrough, Projection, UndeclaredOwner, Unowned
 from forecourt.projections.queries import (
     NotYetThere,
     PageRequest,
@@ -446,6 +446,34 @@ async def test_what_is_shared_is_seen_and_what_hangs_on_it_too(pool: Any, databa
     assert await rm.within(Scope(None, frozenset({"chery"}))).total(things) == 0
     assert await rm.total(things) == 4
     assert with_owners([parts, boxes]) == (parts, things, boxes)
+
+
+async def test_rows_may_be_their_owners_and_those_of_another_row(pool: Any) -> None:
+    class NoteRow(msgspec.Struct, frozen=True):
+        note_id: UUID
+        box_id: UUID
+        dealer_id: str
+        brand: str
+
+    notes = Projection(
+        "note", version=1, row=NoteRow, key="note_id", owner=Owned(also=OwnedThrough(boxes, "box_id"))
+    )
+    await tables.migrate(pool, "lot", [boxes, notes])
+    await _stored(pool, boxes, *(SharedRow(account(n), f"D00{n}", "hongtong", ()) for n in range(3)))
+    written = [
+        NoteRow(account(10 + box), account(box), dealer, brand)
+        for box, dealer, brand in (
+            (0, "D001", "hongtong"),
+            (1, "D002", "hongtong"),
+            (2, "D002", "hongtong"),
+        )
+    ]
+    await _stored(pool, notes, *written, NoteRow(account(20), account(1), "D001", "chery"))
+    rm = ReadModels(pool, "lot", [boxes, notes])
+    seen = rm.within(Scope(frozenset({"D001"}), frozenset({"hongtong"})))
+    assert {row.note_id for row in await seen.all(notes)} == {account(10), account(11)}
+    assert await rm.within(Scope(None, frozenset({"hongtong"}))).total(notes) == 3
+    assert with_owners([notes]) == (notes, boxes)
 
 
 async def test_rows_whose_owner_is_not_declared_are_shown_to_nobody_with_a_scope(rm: ReadModels) -> None:

@@ -53,6 +53,11 @@ class Role(BaseModel):
     permissions: tuple[str, ...] = ()
 
 
+def _plain(role: str) -> str:
+    """A role's name in a token, as the file has it."""
+    return role.replace("-", "_")
+
+
 _roles = TypeAdapter(dict[str, Role])
 
 
@@ -109,6 +114,11 @@ class RoleTable:
             if name in self._included(role.includes):
                 raise RolesError(f"{name}: includes itself")
 
+    def require(self, roles: Iterable[str]) -> None:
+        """Raise `RolesError` unless all ``roles`` are in the file, written with hyphens or underscores."""
+        if unknown := [role for role in roles if _plain(role) not in self.roles]:
+            raise RolesError(f"no role {', '.join(unknown)}; there are {', '.join(self.roles)}")
+
     def _included(self, names: Iterable[str]) -> set[str]:
         found: set[str] = set()
         waiting = list(names)
@@ -160,8 +170,7 @@ class Permissions:
         """The permissions of somebody with ``roles``, written with hyphens or underscores; unknown ones give none."""
         known = self._of.get(roles)
         if known is None:
-            names = (role.replace("-", "_") for role in roles)
-            known = frozenset().union(*(self._granted.get(name, frozenset()) for name in names))
+            known = frozenset().union(*(self._granted.get(_plain(role), frozenset()) for role in roles))
             # Tokens may name any roles: what they name must not fill the memory.
             if len(self._of) >= _REMEMBERED:
                 self._of.clear()

@@ -36,23 +36,22 @@ def is_sealed(value: object) -> TypeGuard[str]:
 class PersonKey:
     """A person's key. It does not tell what it is: neither ``repr`` nor pickling gives it away."""
 
-    __slots__ = ("_decrypt", "_encrypt")
+    __slots__ = ("_cipher",)
 
     def __init__(self, key: bytes) -> None:
-        cipher = AESGCM(key)
-        self._encrypt, self._decrypt = cipher.encrypt, cipher.decrypt
+        self._cipher = AESGCM(key)
 
     def seal(self, plain: bytes, bound_to: bytes) -> str:
         """``plain`` encrypted, in the text form."""
         nonce = os.urandom(NONCE_BYTES)
-        sealed = nonce + self._encrypt(nonce, plain, bound_to)
+        sealed = nonce + self._cipher.encrypt(nonce, plain, bound_to)
         return PREFIX + b2a_base64(sealed, newline=False).decode()
 
     def unseal(self, text: str, bound_to: bytes) -> bytes:
         """What was sealed. Raises `TamperedCiphertext`."""
         try:
             sealed = a2b_base64(text[_SKIP:])
-            return self._decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
+            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
         except (InvalidTag, NotBase64, ValueError) as error:
             raise TamperedCiphertext(f"encrypted text does not decrypt ({type(error).__name__})") from None
 

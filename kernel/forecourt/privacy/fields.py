@@ -6,26 +6,29 @@ tuple, list or dict, else the text ``[erased]``. A field of any other type must 
 """
 
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from forecourt.events import AnyEvent, PersonalData
-from forecourt.privacy.cipher import is_sealed
 
 ERASED = "[erased]"
 """What a text reads as after its person was erased."""
+
+
+def erased_text(text: str) -> str:
+    """What a text reads as after its person was erased: where nothing was said, nothing."""
+    return ERASED if text else text
 
 
 class PersonalFieldError(Exception):
     """A class marks a field as personal in a way that cannot be erased. Found at start."""
 
 
-Slot = tuple[Any, Any, str, Any]
-"""A place in an event's decoded JSON that holds a personal value: the container, the key or index in it, the path,
-and what goes there once the person is erased. Bare tuples, because decoding makes very many."""
+SEALED = "_personal"
+"""The member of stored data that holds what is encrypted; no field can have that name."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +67,30 @@ class PersonalFields:
         found = data.get(self.person) if self.person is not None else None
         return stream.partition("-")[2] if found is None else str(found)
 
-    def slots(self, data: dict[str, Any]) -> list[Slot]:
-        """The places of personal values in decoded JSON; where there is none, or it does not fit, none."""
-        found: list[Slot] = []
-        _collect(self.fields, data, "", found)
-        return found
+    def split(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Take the personal values out of decoded JSON; the fields that held them, as they were.
+
+        What stays in ``data`` is what the event reads as once its person is erased.
+        """
+        taken = {}
+        for name, part in self.fields.parts:
+            value = data.get(name)
+            if value is None:
+                continue
+            left = _replaced(part, value, _erased)
+            if left != value:
+                taken[name], data[name] = value, left
+        return taken
+
+    def masked(self, data: dict[str, Any], mask: str) -> dict[str, Any]:
+        """Decoded JSON, encrypted or not, with ``mask`` in the place of every personal value."""
+        shown: dict[str, Any] = _replaced(self.fields, data, lambda leaf, value: mask)
+        shown.pop(SEALED, None)
+        return shown
 
     def paths(self) -> Iterator[tuple[str, Leaf]]:
         """Every path, with 0 for any index."""
         return _leaves(self.fields, "")
-
-    def sealed_anywhere(self, data: dict[str, Any]) -> list[Slot]:
-        """Every encrypted value, wherever it is: for data of an older version, whose class is gone."""
-        today = {_pattern(path): leaf for path, leaf in self.paths()}
-        found: list[Slot] = []
-        _collect_sealed(data, "", today, found)
-        return found
 
 
 def personal_fields(cls: type[AnyEvent]) -> PersonalFields | None:
@@ -162,42 +173,27 @@ def _empty(annotation: Any, where: str) -> Any:
     )
 
 
-def _collect(node: Fields | Items, data: Any, prefix: str, found: list[Slot]) -> None:
+def _replaced(node: Node, value: Any, by: Callable[[Leaf, Any], Any]) -> Any:
+    """A value with ``by`` in the place of all that is personal in it; data that does not fit stays."""
+    if value is None:
+        return None
+    if isinstance(node, Leaf):
+        return by(node, value)
     if isinstance(node, Fields):
-        if not isinstance(data, dict):
-            return
-        for name, part in node.parts:
-            value = data.get(name)
-            if value is None:
-                continue
-            if isinstance(part, Leaf):
-                found.append((data, name, prefix + name, part.erased))
-            else:
-                _collect(part, value, f"{prefix}{name}.", found)
-        return
-    for key, value in _elements(data):
-        if value is None:
-            continue
-        if isinstance(node.part, Leaf):
-            found.append((data, key, f"{prefix}{key}", node.part.erased))
-        else:
-            _collect(node.part, value, f"{prefix}{key}.", found)
+        if not isinstance(value, dict):
+            return value
+        return {
+            **value,
+            **{name: _replaced(part, value[name], by) for name, part in node.parts if name in value},
+        }
+    if isinstance(value, dict):
+        return {key: _replaced(node.part, one, by) for key, one in value.items()}
+    return [_replaced(node.part, one, by) for one in value] if isinstance(value, list) else value
 
 
-def _elements(data: Any) -> list[tuple[Any, Any]]:
-    if isinstance(data, dict):
-        return list(data.items())
-    return list(enumerate(data)) if isinstance(data, list) else []
-
-
-def _collect_sealed(data: Any, prefix: str, today: dict[str, Leaf], found: list[Slot]) -> None:
-    for key, value in _elements(data):
-        path = f"{prefix}{key}"
-        if is_sealed(value):
-            leaf = today.get(_pattern(path))
-            found.append((data, key, path, ERASED if leaf is None else leaf.erased))
-        elif isinstance(value, dict | list):
-            _collect_sealed(value, f"{path}.", today, found)
+def _erased(leaf: Leaf, value: Any) -> Any:
+    # Where nothing was said, there is nothing to hide.
+    return value if value in ("", [], {}) else leaf.erased
 
 
 def _leaves(node: Node, prefix: str) -> Iterator[tuple[str, Leaf]]:
@@ -208,8 +204,3 @@ def _leaves(node: Node, prefix: str) -> Iterator[tuple[str, Leaf]]:
     else:
         for name, part in node.parts:
             yield from _leaves(part, f"{prefix}{name}.")
-
-
-def _pattern(path: str) -> str:
-    """A path with every index as 0."""
-    return ".".join("0" if part.isdigit() else part for part in path.split("."))

@@ -29,8 +29,13 @@ ROTATED_AT_ONCE = 1_000
 
 
 _LOOKUP = """
-SELECT person_id::text AS person, key_id, master_id, wrapped, destroyed_at, fingerprint
-FROM keys.person_key WHERE person_id = ANY($1::text[]::uuid[])
+SELECT person_id::text AS person, master_id, wrapped FROM keys.person_key
+WHERE person_id = ANY($1::text[]::uuid[])
+"""
+
+_DESTROYED = """
+SELECT person_id::text AS person, key_id, destroyed_at, fingerprint FROM keys.person_key
+WHERE person_id = ANY($1::text[]::uuid[]) AND destroyed_at IS NOT NULL
 """
 
 
@@ -141,22 +146,20 @@ class PostgresKeys:
             self._cache.popitem(last=False)
 
     async def _fetch(self, persons: Collection[Person]) -> dict[Person, Entry]:
-        news, known = self._news, [person for person in persons if is_canonical(person)]
+        news, known = self._news, list(filter(is_canonical, persons))
         self.queries += 1
         rows = await self._pool.fetch(_LOOKUP, known)
+        living = [(person, Wrapped(master, blob)) for person, master, blob in rows if blob is not None]
+        keys = await self._master.unwrap([(person.encode(), wrapped) for person, wrapped in living])
         entries: dict[Person, Entry] = {
-            row["person"]: _destroyed(row) for row in rows if row["wrapped"] is None
+            person: PersonKey(key) for (person, _), key in zip(living, keys, strict=True) if key is not None
         }
-        living = [row for row in rows if row["wrapped"] is not None]
-        keys = await self._master.unwrap([_wrapped(row) for row in living])
-        lost = 0
-        for row, key in zip(living, keys, strict=True):
-            if key is None:
-                lost += 1
-            else:
-                entries[row["person"]] = PersonKey(key)
-        if lost:
+        if lost := len(living) - len(entries):
             log.error("keys of persons cannot be unwrapped", count=lost)
+        if len(living) < len(rows):
+            gone = await self._pool.fetch(_DESTROYED, known)
+            # What was destroyed between the two queries is destroyed.
+            entries.update({row["person"]: _destroyed(row) for row in gone})
         self._keep(entries, news)
         return entries
 
@@ -210,7 +213,7 @@ class PostgresKeys:
                 uuid4(),
                 at,
             )
-            row = await connection.fetchrow(_LOOKUP, [person])
+            row = await connection.fetchrow(_DESTROYED, [person])
             await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, person)
         self._gone(person)
         return _destroyed(row)

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID  # is a uuid.UUID, made and hashed ten times as fast
 
-from forecourt.events import AnyEvent, Meta, Recorded
+from forecourt.events import AnyEvent, Envelope, Meta, Recorded
 from forecourt.eventstore.port import StoredEvent
 from forecourt.projections.projection import Handler, Key, Projection
 from forecourt.projections.tables import Registered, Table, canonical_relation
@@ -113,7 +113,8 @@ class Target:
     has_quarantine: bool
     handlers: dict[type[AnyEvent], list[Handler]]
     types: frozenset[str]
-    categories: frozenset[str]
+    categories: frozenset[str] | None
+    """None: all of them, since it looks at every event's envelope."""
     serves: bool
     """Whether it is read, so that its progress is news."""
     folded: int = 0
@@ -260,14 +261,17 @@ async def load_target(
     has_quarantine = await connection.fetchval(
         f'SELECT EXISTS (SELECT FROM "{schema}".projection_quarantine WHERE target = $1)', entry.id
     )
+    decoded = [cls for cls in projection.events if cls is not Envelope]
     return Target(
         id=entry.id,
         table=Table(schema, projection, entry.relation),
         position=entry.position,
         has_quarantine=has_quarantine,
         handlers=projection.handlers,
-        types=frozenset(registry.type_of(cls) for cls in projection.events),
-        categories=frozenset(registry.category_of(cls) for cls in projection.events),
+        types=frozenset(registry.type_of(cls) for cls in decoded),
+        categories=None
+        if Envelope in projection.events
+        else frozenset(registry.category_of(cls) for cls in decoded),
         serves=entry.state != "building" and entry.relation == canonical_relation(projection),
         folded=entry.position,
     )

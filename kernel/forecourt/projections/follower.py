@@ -7,16 +7,20 @@ starts again from what the database says.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from forecourt.codec import Codec
+from forecourt.events import Envelope, Recorded
 from forecourt.eventstore.port import Batch, StoredEvent
 from forecourt.projections import checkpoint
 from forecourt.projections.folding import Changes, Item, PutAside, RowsRefused, Step, Target, write
 from forecourt.projections.projection import Key
 from forecourt.registry import UndecodableEvent
+
+_ENVELOPE = Envelope()
 
 SLICE = 500
 """Events folded at a stretch, before others on the event loop get their turn."""
@@ -51,14 +55,17 @@ class Follower:
         self._codec = codec
         self._targets = list(targets)
         self._types = frozenset[str]().union(*(target.types for target in targets))
+        self._looks_at_all = any(target.categories is None for target in targets)
         self._on_written = on_written
         self._writing: asyncio.Task[None] | None = None
         self._written: Batch | None = None
 
     @property
-    def categories(self) -> frozenset[str]:
-        """The categories of the streams that the targets are made of."""
-        return frozenset[str]().union(*(target.categories for target in self._targets))
+    def categories(self) -> frozenset[str] | None:
+        """The categories of the streams that the targets are made of; None for all."""
+        if self._looks_at_all:
+            return None
+        return frozenset[str]().union(*(target.categories or () for target in self._targets))
 
     async def follow(self, batches: AsyncIterator[Batch]) -> None:
         """Fold all ``batches``.
@@ -102,6 +109,14 @@ class Follower:
             return True
         return False
 
+    async def _items(self, events: Sequence[StoredEvent]) -> list[Item]:
+        """The events that a target wants, decoded; those whose envelope is enough, with no data."""
+        decoded = await self._decode(events)
+        if not self._looks_at_all:
+            return decoded
+        items = iter(decoded)
+        return [next(items) if e.type in self._types else Recorded(_ENVELOPE, e) for e in events]
+
     async def _decode(self, events: Sequence[StoredEvent]) -> list[Item]:
         handled = [event for event in events if event.type in self._types]
         try:
@@ -120,7 +135,7 @@ class Follower:
             return error
 
     async def _prepare(self, batch: Batch, connection: Any) -> Prepared:
-        items = await self._decode(batch.events)
+        items = await self._items(batch.events)
         moving = [target for target in self._targets if batch.position > target.folded]
         prepared = Prepared(batch, moving, [])
         for target in moving:
@@ -144,6 +159,12 @@ class Follower:
             target.fold(plan.steps[start : start + SLICE], rows, barred, put_aside)
             if self._writing is not None:
                 await asyncio.sleep(0)
+        swept = target.projection.swept(step[0] for step in plan.steps if isinstance(step, tuple))
+        for cls, ids in swept.items():
+            found = await self._rows_with(target, target.projection.sweeps[cls][0], ids)
+            for key in found.keys() - rows.keys():
+                plan.before[key] = rows[key] = found[key]
+            target.projection.sweep(cls, ids, rows)
         target.has_quarantine = target.has_quarantine or bool(put_aside)
         target.cache.put(rows)
         return target.changes(plan.before, rows, put_aside, len(plan.steps))
@@ -157,6 +178,15 @@ class Follower:
             # The write under way touches none of these keys: those are in the cache.
             records = await self._pool.fetch(table.load_sql, *arguments)
         rows = [table.make_row(record) for record in records]
+        return {target.projection.key_of(row): row for row in rows}
+
+    async def _rows_with(self, target: Target, column: str, ids: Collection[UUID]) -> dict[Key, Any]:
+        """The rows in the database that have one of these ids in a column."""
+        if self._writing is not None:
+            # The write under way may be adding to them.
+            await asyncio.wait([self._writing])
+        records = await self._pool.fetch(target.table.select_sql(column), list(ids))
+        rows = [target.table.make_row(record) for record in records]
         return {target.projection.key_of(row): row for row in rows}
 
     async def _barred(self, target: Target, steps: Sequence[Step]) -> set[str]:

@@ -201,7 +201,7 @@ class ProjectionRunner:
                 metrics.LAG_SECONDS.labels(*labels).set(age)
             await asyncio.sleep(REPORT_SECONDS)
 
-    async def _oldest_age(self, after: int, categories: frozenset[str]) -> float:
+    async def _oldest_age(self, after: int, categories: frozenset[str] | None) -> float:
         """Seconds since the first event above ``after``, 0 when there is none."""
         batches = self._store.read_all(after=after, categories=categories, page=1)
         async with contextlib.aclosing(_closable(batches)) as pages:

@@ -25,34 +25,42 @@ def scope_sql(table: Table, scope: Scope, parameters: Parameters, table_of: Tabl
     if isinstance(owner, Unowned):
         return "TRUE"
     if isinstance(owner, Owned):
-        return _owned(table, owner, scope, parameters)
+        return _owned(table, owner, scope, parameters, table_of)
     if isinstance(owner, OwnedThrough):
         return _owned_through(table, owner, scope, parameters, table_of)
     raise UndeclaredOwner(table.projection)
 
 
-def _owned(table: Table, owner: Owned, scope: Scope, parameters: Parameters) -> str:
+def _owned(table: Table, owner: Owned, scope: Scope, parameters: Parameters, table_of: TableOf) -> str:
     found = _brand(table, owner.brand, scope, parameters)
     if scope.dealers is not None:
         dealers = parameters.add(sorted(scope.dealers), "text[]")
-        condition = f"{column_of(table, owner.dealer).quoted} = ANY({dealers})"
+        ways = [f"{column_of(table, owner.dealer).quoted} = ANY({dealers})"]
         if owner.shared is not None:
-            condition = f"({condition} OR {column_of(table, owner.shared).quoted} && {dealers})"
-        found.append(condition)
+            ways.append(f"{column_of(table, owner.shared).quoted} && {dealers}")
+        if owner.also is not None:
+            ways.append(_with_parent(table, owner.also, scope, parameters, table_of))
+        found.append(f"({' OR '.join(ways)})")
     return " AND ".join(found) or "TRUE"
 
 
 def _owned_through(
     table: Table, owner: OwnedThrough, scope: Scope, parameters: Parameters, table_of: TableOf
 ) -> str:
+    found = [_with_parent(table, owner, scope, parameters, table_of)]
+    if "brand" in table.by_name:
+        found += _brand(table, "brand", scope, parameters)
+    return " AND ".join(found)
+
+
+def _with_parent(
+    table: Table, owner: OwnedThrough, scope: Scope, parameters: Parameters, table_of: TableOf
+) -> str:
     parent = table_of(owner.parent)
     (key,) = parent.key
     within = scope_sql(parent, scope, parameters, table_of)
     column = column_of(table, owner.column).quoted
-    found = [f"{column} IN (SELECT o.{key.quoted} FROM {parent.full_name} AS o WHERE {within})"]
-    if "brand" in table.by_name:
-        found += _brand(table, "brand", scope, parameters)
-    return " AND ".join(found)
+    return f"{column} IN (SELECT o.{key.quoted} FROM {parent.full_name} AS o WHERE {within})"
 
 
 def _brand(table: Table, column: str, scope: Scope, parameters: Parameters) -> list[str]:
@@ -68,6 +76,6 @@ def with_owners(projections: Iterable[Projection[Any]]) -> tuple[Projection[Any]
         present: Projection[Any] | None = projection
         while present is not None:
             found[present] = None
-            owner = present.owner
+            owner = present.owner.also if isinstance(present.owner, Owned) else present.owner
             present = owner.parent if isinstance(owner, OwnedThrough) else None
     return tuple(found)

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from forecourt.access.identity import Identity, IdentityVerifier
+from forecourt.access.identity import Identity, IdentityVerifier, Peer, no_peer
+from forecourt.access.rates import RateLimiter
 from forecourt.access.scope import ALL, UNRESTRICTED, scope_of
+from forecourt.audit.entries import provenance, provenance_of_system
+from forecourt.audit.trail import Origin
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Loaded, Outcome
-from forecourt.errors import Forbidden, ForecourtError, InvalidInput
+from forecourt.errors import Forbidden, ForecourtError, InvalidInput, Unauthenticated
 
 _MAX_NUMBER = 2**63 - 1
 
@@ -28,21 +31,33 @@ class CallMetadata:
     expected: int | None
     after_position: int
 
+    @property
+    def origin(self) -> Origin:
+        """Whose call it is, for the audit."""
+        return origin_of(self.context)
+
 
 class MetadataReader:
     """Checks the metadata of calls and makes contexts from it."""
 
-    def __init__(self, identities: IdentityVerifier, clock: Clock) -> None:
+    def __init__(self, identities: IdentityVerifier, clock: Clock, rates: RateLimiter | None = None) -> None:
         self._identities = identities
         self._clock = clock
+        self._rates = rates or RateLimiter(0, 1)
 
-    def read(self, metadata: Iterable[tuple[str, Any]], *, writes: bool) -> CallMetadata:
+    async def read(
+        self, metadata: Iterable[tuple[str, Any]], *, writes: bool, rpc: str = "", peer: Peer = no_peer
+    ) -> CallMetadata:
         """The call's metadata. A call that ``writes`` says for which dealer and brand, if it may for many.
 
-        Raises `InvalidInput` naming the key, `Unauthenticated` or `Forbidden`.
+        Raises `InvalidInput` naming the key, `Unauthenticated`, `Forbidden`, `forecourt.access.rates.RateExceeded`.
         """
         given = dict(metadata)
-        identity = self._identities.verify(given.get("authorization"))
+        authorization = given.get("authorization")
+        identity = self._identities.known(authorization)
+        if identity is None:
+            identity = await self._identities.verify(authorization, peer)
+        self._rates.take(identity.actor_id)
         command_id = _uuid(given, "command-id") or uuid4()
         context = Context(
             now=self._clock.now(),
@@ -53,11 +68,47 @@ class MetadataReader:
             dealer_id=_one_of(given, "dealer-id", identity.dealers, writes),
             brand=_one_of(given, "brand", identity.brands, writes),
             roles=identity.roles,
+            metadata=provenance(rpc, identity.roles, identity.dealers, identity.brands),
             scope=scope_of(identity.dealers, identity.brands),
         )
         return CallMetadata(
             identity, context, _number(given, "expected-version"), _number(given, "after-position") or 0
         )
+
+    async def caller(
+        self, metadata: Iterable[tuple[str, Any]], peer: Peer, error: Exception
+    ) -> tuple[Identity | None, Origin]:
+        """Who made a call that ended with ``error``, as far as it can be told; never raises."""
+        given = dict(metadata)
+        correlation = UUID(correlation_of(given.items()))
+        if isinstance(error, Unauthenticated):
+            return None, Origin(correlation)
+        authorization = given.get("authorization")
+        try:
+            identity = self._identities.known(authorization) or await self._identities.verify(
+                authorization, peer
+            )
+        except ForecourtError:
+            return None, Origin(correlation)
+        dealer, brand = (
+            _surely(given, key, allowed)
+            for key, allowed in (("dealer-id", identity.dealers), ("brand", identity.brands))
+        )
+        return identity, Origin(correlation, identity.actor_id, dealer, brand)
+
+
+def origin_of(context: Context) -> Origin:
+    """Whose call it is, for the audit."""
+    return Origin(
+        context.correlation_id, context.actor_id, context.dealer_id, context.brand, context.causation_id
+    )
+
+
+def _surely(given: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str:
+    try:
+        return _one_of(given, key, allowed, must=False)
+    except ForecourtError:
+        return ""
 
 
 def system_metadata(clock: Clock, actor_id: str) -> CallMetadata:
@@ -65,7 +116,12 @@ def system_metadata(clock: Clock, actor_id: str) -> CallMetadata:
     command_id = uuid4()
     roles = frozenset({"system"})
     context = Context(
-        now=clock.now(), command_id=command_id, correlation_id=command_id, actor_id=actor_id, roles=roles
+        now=clock.now(),
+        command_id=command_id,
+        correlation_id=command_id,
+        actor_id=actor_id,
+        roles=roles,
+        metadata=provenance_of_system(actor_id),
     )
     return CallMetadata(Identity(actor_id, roles, (ALL,), (ALL,), math.inf), context, None, 0)
 
@@ -106,11 +162,16 @@ def _one_of(given: Mapping[str, Any], key: str, allowed: tuple[str, ...], must: 
     if value is None:
         if len(allowed) == 1 and allowed[0] != ALL:
             return allowed[0]
-        if allowed and must:
-            raise _invalid(key, "is missing; the token is for several, so name one")
-        return ""
+        if not must:
+            return ""
+        if not allowed:
+            # What is nobody's would be seen by nobody but head office.
+            raise Forbidden(f"{key}: the token is for none", fields={key: "the token is for none"})
+        raise _invalid(key, "is missing; the token is for several, so name one")
     if not isinstance(value, str) or not 0 < len(value) <= 100:
         raise _invalid(key, "must have 1 to 100 characters")
+    if value == ALL:
+        raise _invalid(key, "must be a single one")
     if value not in allowed and ALL not in allowed:
         raise Forbidden(
             f"{key}: the token is not for this one", fields={key: "the token is not for this one"}
@@ -128,11 +189,13 @@ class CallCommands:
     What lies outside the scope is, for all methods, not there.
     """
 
-    __slots__ = ("_context", "_handler")
+    __slots__ = ("_context", "_handler", "stored")
 
     def __init__(self, handler: CommandHandler, context: Context) -> None:
         self._handler = handler
         self._context = context
+        self.stored = False
+        """Whether any command of the call has events in the log."""
 
     async def execute(
         self, decider: Decider[Any], command: Command, *, label: str = "", expected: int | None = None
@@ -143,13 +206,15 @@ class CallCommands:
         the call's ``command-id``, so that a repeated call repeats nothing. Without one that id itself is used.
         """
         context = self._context.derived(label) if label else self._context
-        return await self._handler.execute(decider, command, context, expected=expected)
+        return await self.execute_as(context, decider, command, expected=expected)
 
     async def execute_as(
         self, context: Context, decider: Decider[Any], command: Command, *, expected: int | None = None
     ) -> Outcome:
         """Run ``command`` under a context of the function's own making, for ids that are not the call's."""
-        return await self._handler.execute(decider, command, context, expected=expected)
+        outcome = await self._handler.execute(decider, command, context, expected=expected)
+        self.stored = self.stored or not outcome.unchanged
+        return outcome
 
     async def create_many(
         self, decider: Decider[Any], commands: Sequence[tuple[Command, Context]]
@@ -221,3 +286,8 @@ class Call:
         self.read_models = read_models if scope is UNRESTRICTED else read_models.within(scope)
         self.clock = clock
         self.settings = settings
+
+    @property
+    def origin(self) -> Origin:
+        """Whose call it is, for the audit."""
+        return origin_of(self.context)

@@ -18,6 +18,7 @@ from uuid import UUID, uuid5
 import asyncpg
 from nameko.extensions import DependencyProvider
 
+from forecourt.audit.entries import provenance_of_system
 from forecourt.clock import Clock
 from forecourt.deciders import Command, Context, Decider, Outcome
 from forecourt.events import Recorded
@@ -85,6 +86,7 @@ class BoundCommands:
             dealer_id=(event.dealer_id if event else "") if dealer_id is None else dealer_id,
             brand=(event.brand if event else "") if brand is None else brand,
             roles=ROLES,
+            metadata=provenance_of_system(self.handler),
         )
 
     def _derived(self, label: str) -> UUID:

@@ -102,8 +102,15 @@ def settings(path: Path) -> Settings:
 def test_another_file_may_take_the_place_of_the_installed_one(tmp_path: Path) -> None:
     path = tmp_path / "roles.toml"
     path.write_text('[anybody]\ntitle = "Does everything"\npermissions = ["*.*.*"]')
-    assert find_roles(settings(path)) == path
-    assert RoleTable.read(find_roles(load_from(Settings, {}))).roles.keys() > {"salesperson"}
+    assert find_roles(settings(path)).roles.keys() == {"anybody"}
+    assert find_roles(load_from(Settings, {})).roles.keys() > {"salesperson"}
+
+
+def test_roles_can_be_asked_for_by_either_spelling() -> None:
+    table = RoleTable.parse(ROLES.replace("clerk", "till_clerk"))
+    table.require(["till_clerk", "till-clerk", "chief"])
+    with pytest.raises(RolesError, match="no role cook, king; there are till_clerk, cashier, chief"):
+        table.require(["chief", "cook", "king"])
 
 
 @pytest.mark.parametrize("content", [None, b"\xff", b"[a", b'[clerk]\ntitle = "x"\npermissions = []'])

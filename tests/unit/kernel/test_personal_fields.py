@@ -1,5 +1,6 @@
 """Which fields of an event are personal, and what they read as once erased."""
 
+from copy import deepcopy
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -45,21 +46,50 @@ DATA: dict[str, Any] = {
 }
 
 
-def test_every_personal_value_is_found_with_its_path_and_what_stands_for_it_once_erased() -> None:
+def test_what_is_left_is_what_the_event_reads_as_once_erased() -> None:
+    fields, data = personal_fields(Everything), deepcopy(DATA)
+    assert fields is not None
+    taken = fields.split(data)
+    assert data == {
+        "owner": DATA["owner"],
+        "name": ERASED,
+        "born": None,
+        "points": [
+            {"kind": "mobile", "value": ERASED, "typed": None},
+            {"kind": "email", "value": ERASED, "typed": None},
+        ],
+        "main": {"kind": "mobile", "value": ERASED, "typed": None},
+        "nicknames": [ERASED, ERASED],
+        "hobbies": [],
+        "notes": {"a": ERASED},
+        "shown": "yes",
+    }
+    assert {**data, **taken} == DATA
+    assert taken.keys() == {"name", "born", "points", "main", "nicknames", "hobbies", "notes"}
+
+
+def test_where_nothing_was_said_nothing_is_hidden() -> None:
     fields = personal_fields(Everything)
     assert fields is not None
-    assert {path: (container[key], erased) for container, key, path, erased in fields.slots(DATA)} == {
-        "name": ("Wang", ERASED),
-        "born": ("1980-01-01", None),
-        "points.0.value": ("1", ERASED),
-        "points.1.value": ("2", ERASED),
-        "points.1.typed": ("3", None),
-        "main.value": ("4", ERASED),
-        "main.typed": ("5", None),
-        "nicknames.0": ("6", ERASED),
-        "nicknames.1": ("7", ERASED),
-        "hobbies": (["8"], []),
-        "notes.a": ("9", ERASED),
+    assert (
+        fields.split({"name": "", "born": None, "points": [], "nicknames": [""], "notes": {}, "hobbies": []})
+        == {}
+    )
+
+
+def test_every_path_is_known() -> None:
+    fields = personal_fields(Everything)
+    assert fields is not None
+    assert {path: leaf.erased for path, leaf in fields.paths()} == {
+        "name": ERASED,
+        "born": None,
+        "points.0.value": ERASED,
+        "points.0.typed": None,
+        "main.value": ERASED,
+        "main.typed": None,
+        "nicknames.0": ERASED,
+        "hobbies": [],
+        "notes.0": ERASED,
     }
 
 
@@ -90,7 +120,7 @@ def test_a_class_without_marks_has_no_personal_fields() -> None:
 def test_data_that_does_not_fit_is_not_looked_into() -> None:
     fields = personal_fields(Everything)
     assert fields is not None
-    assert fields.slots({"points": "no list", "main": 7, "notes": None, "nicknames": {}}) == []
+    assert fields.split({"points": "no list", "main": 7, "notes": None, "nicknames": {}}) == {}
 
 
 def test_a_value_that_nothing_can_stand_for_is_refused() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from forecourt.projections.projection import Projection
 from service_desk.read_models.appointments import appointments
+from service_desk.read_models.cars_in_stock import cars_in_stock
 from service_desk.read_models.complaints import complaints
 from service_desk.read_models.due import due
 from service_desk.read_models.reminders import reminders
@@ -13,6 +14,7 @@ from service_desk.read_models.vehicle_timeline import vehicle_timeline
 
 PROJECTIONS: tuple[Projection[Any], ...] = (
     appointments,
+    cars_in_stock,
     complaints,
     due,
     reminders,

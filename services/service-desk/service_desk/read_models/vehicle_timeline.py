@@ -8,11 +8,12 @@ from uuid import UUID
 import msgspec
 
 from forecourt.events import AnyEvent, Meta
-from forecourt.projections.projection import Index, Owned, Projection, row_id
+from forecourt.projections.projection import Index, Owned, OwnedThrough, Projection, row_id
 from forecourt.values import Money
 from service_desk import foreign
 from service_desk.appointment import AppointmentBooked
 from service_desk.complaint.events import ComplaintClosed, ComplaintReceived
+from service_desk.read_models.cars_in_stock import cars_in_stock
 from service_desk.reminder import ReminderBecameDue
 from service_desk.repair_order.events import (
     RepairInvoiced,
@@ -66,7 +67,7 @@ vehicle_timeline = Projection(
     row=TimelineRow,
     key="event_id",
     indexes=[Index(("vin", "at", "position", "event_id"))],
-    owner=Owned(dealer="store"),
+    owner=Owned(dealer="store", also=OwnedThrough(cars_in_stock, "vin")),
 )
 
 

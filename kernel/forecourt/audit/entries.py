@@ -1,0 +1,135 @@
+"""Entries of the audit: events about what no other event shows. They hold ids and words of the program, never values.
+
+An accepted command needs none: its events carry the actor, and the first of them its `provenance`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from pydantic import Field
+
+from forecourt.deciders import Decider
+from forecourt.events import Event
+
+SERVICE = "audit"
+CATEGORY = "audit"
+
+MAX_SUBJECTS = 100
+"""Ids that one entry names; of more there is only the number."""
+
+MAX_LISTED = 20
+"""Roles, dealers and brands that are named each; a token may hold hundreds."""
+
+Word = Annotated[str, Field(max_length=200)]
+Words = Annotated[tuple[Word, ...], Field(max_length=MAX_LISTED + 1)]
+Subjects = Annotated[tuple[UUID, ...], Field(max_length=MAX_SUBJECTS)]
+
+
+class CommandRefused(Event, name="CommandRefused", version=1):
+    """A command was refused: ``code`` is the gRPC status, ``slug`` the reason."""
+
+    rpc: Word
+    subjects: Subjects
+    roles: Words
+    dealers: Words
+    brands: Words
+    code: Word
+    slug: Word
+
+
+class CommandUnchanged(Event, name="CommandUnchanged", version=1):
+    """A command was accepted, and everything was so already."""
+
+    rpc: Word
+    subjects: Subjects
+    roles: Words
+    dealers: Words
+    brands: Words
+
+
+class ReadRefused(Event, name="ReadRefused", version=1):
+    """Somebody asked for what is not theirs to see, or for a person that is not there."""
+
+    rpc: Word
+    subjects: Subjects
+    roles: Words
+    dealers: Words
+    brands: Words
+    code: Word
+    slug: Word
+
+
+class PersonalDataRead(Event, name="PersonalDataRead", version=1):
+    """Personal data of ``subject_count`` persons was answered; ``subjects`` are the first of them."""
+
+    rpc: Word
+    subjects: Subjects
+    subject_count: int
+    roles: Words
+    dealers: Words
+    brands: Words
+
+
+class CallsRejected(Event, name="CallsRejected", version=1):
+    """So many calls were turned away for the same reason between two moments."""
+
+    rpc: Word
+    code: Word
+    slug: Word
+    count: int
+    since: datetime
+    until: datetime
+
+
+Entry = CommandRefused | CommandUnchanged | ReadRefused | PersonalDataRead | CallsRejected
+
+audit: Decider[None] = Decider(service=SERVICE, category=CATEGORY, initial=None, key="audit_id")
+"""The streams of entries. Nothing is decided on them: they are written by `forecourt.audit.trail`."""
+
+audit.ignores(CommandRefused, CommandUnchanged, ReadRefused, PersonalDataRead, CallsRejected)
+
+
+class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who was behind a command, beside the actor: the metadata of its first event."""
+
+    rpc: str = ""
+    roles: tuple[str, ...] = ()
+    dealers: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+
+
+decode_provenance = msgspec.json.Decoder(Provenance).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as entries tell it. ``roles``, ``dealers`` and ``brands`` are shortened."""
+
+    actor_id: str = ""
+    roles: tuple[str, ...] = ()
+    dealers: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=10_000)
+def provenance(rpc: str, roles: frozenset[str], dealers: tuple[str, ...], brands: tuple[str, ...]) -> str:
+    """The metadata of a command's first event, as JSON."""
+    return msgspec.json.encode(
+        Provenance(rpc, shortened(sorted(roles)), shortened(dealers), shortened(brands))
+    ).decode()
+
+
+def provenance_of_system(handler: str) -> str:
+    """The same for what nobody called: a handler, a timer, a provider's report."""
+    return provenance(handler, frozenset({"system"}), ("*",), ("*",))
+
+
+def shortened(words: Iterable[str]) -> tuple[str, ...]:
+    """At most `MAX_LISTED` words of at most 200 characters, and how many more there were."""
+    found = tuple(word[:200] for word in words)
+    return found if len(found) <= MAX_LISTED else (*found[:MAX_LISTED], f"+{len(found) - MAX_LISTED}")
