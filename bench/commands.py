@@ -2,6 +2,7 @@
 
 from bench.harness import Bench, address, output_of, process
 from forecourt.config import Settings, load_from
+from forecourt.rpc.wiring import token_issuer
 
 
 async def run(bench: Bench) -> None:
@@ -15,7 +16,7 @@ async def run(bench: Bench) -> None:
         "FORECOURT_DATA": str(bench.data),
         "AMQP_URI": bench.amqp_uri,
     }
-    tokens = load_from(Settings, env).tokens()
+    tokens = token_issuer(load_from(Settings, env))
 
     def load_env(kind: str) -> dict[str, str]:
         role = "head_office" if kind == "import" else "salesperson"

@@ -16,6 +16,7 @@ from crm.customer.v1 import customer_pb2
 from crm.customer.v1.customer_pb2_grpc import CustomerServiceStub
 from forecourt.config import Settings, load_from
 from forecourt.messaging.cloudevents import from_cloudevent
+from forecourt.rpc.wiring import token_issuer
 
 RATE = 200
 """Commands per second."""
@@ -100,7 +101,7 @@ async def run(bench: Bench) -> None:
         "FORECOURT_DATA": str(bench.data),
         "AMQP_URI": bench.amqp_uri,
     }
-    tokens = load_from(Settings, {**os.environ, **env}).tokens()
+    tokens = token_issuer(load_from(Settings, {**os.environ, **env}))
     token = tokens.issue("bench", roles=["salesperson"], dealers=["D001"], brands=["hongtong"])
     await output_of("forecourt.cli", "migrate", "customer", env=env)
     roles = ("forecourt.cli", "serve", "--with=project", "--with=relay", "customer")

@@ -6,6 +6,7 @@
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from forecourt.worker import bridge
@@ -14,13 +15,15 @@ from forecourt.worker import bridge
 warnings.simplefilter("ignore")
 bridge.install()
 
-from tools import reference_metrics, reference_permissions, reference_rules, reference_settings  # noqa: E402
+from tools import dashboards, reference_metrics, reference_permissions, reference_rules, reference_settings  # noqa: E402
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/configuration.md": reference_settings.render,
     "docs/runbooks/README.md": reference_rules.runbook_list,
     "deploy/k8s/base/monitoring/prometheusrule.yaml": reference_rules.prometheus_rule,
     "docs/metrics.md": reference_metrics.render,
+    "deploy/grafana/dashboards/operations.json": partial(dashboards.render, "operations"),
+    "deploy/grafana/dashboards/business.json": partial(dashboards.render, "business"),
     "docs/permissions.md": reference_permissions.render,
 }
 

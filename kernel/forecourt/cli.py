@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from forecourt import cli_care
+from forecourt import cli_backup, cli_care
 from forecourt.access.permissions import RolesError
 from forecourt.cli_care import moment as to_moment
 from forecourt.config import ConfigError, Settings, load
@@ -27,6 +27,7 @@ app.add_typer(parked_app, name="parked")
 keys_app = typer.Typer(no_args_is_help=True, help="The keys of persons, and the master key that wraps them.")
 app.add_typer(keys_app, name="keys")
 cli_care.add_to(app)
+app.add_typer(cli_backup.app, name="backup")
 
 Services = Annotated[list[str] | None, typer.Argument(help="Services, all that are installed by default.")]
 With = Annotated[list[str] | None, typer.Option("--with", help="A further role in the same process.")]
@@ -120,17 +121,31 @@ def token(
     hours: Annotated[float, typer.Option(help="How long it is valid.", min=0.01, max=24 * 366)] = 12.0,
 ) -> None:
     """Issue a development token."""
+    from forecourt.rpc.wiring import token_issuer
+
     settings = load(Settings)
-    if settings.forecourt_env == "production":
-        raise ConfigError("FORECOURT_ENV: development tokens are not issued in production")
+    issuer = token_issuer(settings)
     try:
         find_roles(settings).require(role or ())
     except RolesError as error:
         raise ConfigError(f"--role: {error}") from None
-    issued = settings.tokens().issue(
+    issued = issuer.issue(
         actor, roles=role or (), dealers=dealer or (), brands=brand or (), valid_for=timedelta(hours=hours)
     )
     sys.stdout.write(issued + "\n")
+
+
+@app.command()
+@answering
+def certificates(
+    folder: Annotated[Path | None, typer.Option(help="Where to; FORECOURT_DATA/tls by default.")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="A name or address of the server.")] = None,
+    client: Annotated[list[str] | None, typer.Option(help="The name of a client that gets one.")] = None,
+) -> None:
+    """Make certificates for development: an authority of its own, a server, and clients."""
+    from forecourt.operations import make_certificates
+
+    make_certificates(load(Settings), out, folder=folder, hosts=host, clients=client or ())
 
 
 @app.command("run")

@@ -20,7 +20,6 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from forecourt.access.identity import MIN_KEY_BYTES, DevelopmentTokens, development_key
 from forecourt.privacy.master import LocalMaster, MasterKey, VaultTransit, development_master
 
 
@@ -104,9 +103,43 @@ class Settings(ServiceSettings):
     forecourt_clock: Literal["system", "virtual"] = "system"
     """``virtual``: the shared virtual clock, never in production."""
 
-    forecourt_token_key: SecretStr | None = None
-    """Signs tokens, 32 bytes or more; the same for all processes. Made in ``FORECOURT_DATA`` in development,
-    required in production."""
+    forecourt_jwks_file: Path | None = None
+    """The public keys that tokens are verified with: a JWK set, read again when it changes. In development a key of
+    its own in ``FORECOURT_DATA`` is used instead; one of this and the URL is required in production."""
+
+    forecourt_jwks_url: Annotated[str, _url("http", "https")] | None = None
+    """Where the same is fetched; ``https`` in production."""
+
+    forecourt_jwks_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """The least time between two fetches, however many tokens name unknown keys. Ten times as long is the most."""
+
+    forecourt_token_issuer: str | None = None
+    """Who issues tokens, their ``iss``; required in production."""
+
+    forecourt_token_audience: str = "forecourt"  # noqa: S105  # whom tokens are for, no secret
+    """Whom tokens are for, their ``aud``."""
+
+    forecourt_tls_cert: Path | None = None
+    """The certificate of the gRPC servers with its chain, PEM; read again when it changes. Without it, no TLS."""
+
+    forecourt_tls_key: Path | None = None
+    """The private key of that certificate, PEM."""
+
+    forecourt_tls_client_ca: Path | None = None
+    """The authorities of client certificates, PEM. Callers need one, of ``GRPC_MTLS_LISTEN`` where that is set, else of
+    ``GRPC_LISTEN``."""
+
+    grpc_mtls_listen: Address | None = None
+    """A second address of the gRPC API, for callers with a client certificate."""
+
+    forecourt_certificate_identities: Path | None = None
+    """Whom client certificates name, in TOML; read again when it changes."""
+
+    forecourt_plaintext: bool = False
+    """Whether gRPC may do without TLS in production, because a proxy or mesh before the process has it."""
+
+    forecourt_reflection: bool = True
+    """Whether the gRPC server describes its API to who asks."""
 
     forecourt_roles_file: Path | None = None
     """Which role may do what, in TOML, instead of the roles that come with the services."""
@@ -135,6 +168,9 @@ class Settings(ServiceSettings):
     )
     """Seconds before each further attempt of an event handler, separated by commas."""
 
+    otel_exporter_otlp_endpoint: Annotated[str, _url("http", "https")] | None = None
+    """The collector that traces go to, by OTLP over HTTP at ``/v1/traces`` below it. Without it there are none."""
+
     forecourt_data: Path = Path("var")
     """Folder of the development key and of private servers."""
 
@@ -153,12 +189,26 @@ class Settings(ServiceSettings):
     forecourt_max_concurrent_rpcs: int = Field(default=2_000, ge=1)
     """Calls at once; more are refused as RESOURCE_EXHAUSTED."""
 
-    @field_validator("forecourt_token_key")
-    @classmethod
-    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and len(key.get_secret_value().encode()) < MIN_KEY_BYTES:
-            raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes")
-        return key
+    forecourt_rate_limit: float = Field(default=2_000, ge=0)
+    """Calls a second that one identity may make, in each process; 0 for any number."""
+
+    forecourt_rate_burst: int = Field(default=4_000, ge=1)
+    """Calls that it may make at once after a pause."""
+
+    forecourt_max_streams: int = Field(default=100, ge=1)
+    """Streaming calls that one identity may have open, in each process."""
+
+    forecourt_stream_seconds: float = Field(default=300.0, gt=0)
+    """How long a stream may send nothing while it is waited for; then it is ended."""
+
+    forecourt_stream_write_seconds: float = Field(default=60.0, gt=0)
+    """How long a stream may not take what is sent to it; then it is ended."""
+
+    forecourt_connection_seconds: float = Field(default=3_600.0, gt=0)
+    """The age at which a gRPC connection is closed, its calls under way finished; so that load spreads again."""
+
+    forecourt_idle_connection_seconds: float = Field(default=900.0, gt=0)
+    """How long a gRPC connection without calls stays open."""
 
     @field_validator("forecourt_clock")
     @classmethod
@@ -187,14 +237,6 @@ class Settings(ServiceSettings):
         if value is None:
             raise ConfigError(f"{field.upper()}: is not set")
         return value
-
-    def tokens(self) -> DevelopmentTokens:
-        """Who verifies tokens. Raises `ConfigError` in production without ``FORECOURT_TOKEN_KEY``."""
-        if self.forecourt_token_key is not None:
-            return DevelopmentTokens(self.forecourt_token_key.get_secret_value())
-        if self.forecourt_env == "production":
-            raise ConfigError("FORECOURT_TOKEN_KEY: is not set, and FORECOURT_ENV=production has no default")
-        return DevelopmentTokens(development_key(self.forecourt_data))
 
     def master_key(self) -> MasterKey:
         """What the keys of persons are wrapped with.

@@ -24,6 +24,7 @@ from forecourt.eventstore.port import EventStore
 from forecourt.messaging import topology
 from forecourt.messaging.forwarder import BROKER_TROUBLE, connect
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
+from forecourt.rpc import wiring
 from forecourt.service import Service
 
 CONNECT_SECONDS = 5.0
@@ -122,7 +123,7 @@ class Doctor:
 
     def _check_settings(self) -> None:
         wrong = []
-        checks: list[Callable[[], object]] = [self._settings.tokens]
+        checks: list[Callable[[], object]] = [partial(wiring.check, self._settings)]
         checks += [partial(load, service.settings) for service in self._services if service.settings]
         for check in checks:
             try:

@@ -82,7 +82,18 @@ class Forbidden(ForecourtError):
 
 
 class LimitExceeded(ForecourtError):
-    """The caller asked for too much, too fast."""
+    """The caller asked for too much, too fast. ``retry_after`` is when to try again, in seconds."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        fields: dict[str, str] | None = None,
+        info: dict[str, str] | None = None,
+        retry_after: float = 1.0,
+    ) -> None:
+        super().__init__(message, fields=fields, info=info)
+        self.retry_after = retry_after
 
 
 class Unavailable(ForecourtError):

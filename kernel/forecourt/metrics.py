@@ -21,6 +21,19 @@ QUERY_SECONDS = Histogram(
 )
 STREAMED = Counter("forecourt_streamed_messages", "Messages received in streams", ["service", "rpc"])
 
+# --- access
+
+TOKEN_KEY_READS = Counter(
+    "forecourt_token_key_reads", "Key sets of tokens, read or fetched, by outcome", ["source", "outcome"]
+)
+TLS_RELOADS = Counter("forecourt_tls_reloads", "Changed certificates by whether they were taken", ["outcome"])
+TLS_EXPIRES = Gauge(
+    "forecourt_tls_certificate_expiry_timestamp_seconds", "When the gRPC server's certificate expires"
+)
+RATE_LIMITED = Counter("forecourt_rate_limited_calls", "Calls refused because an identity calls too often")
+OPEN_STREAMS = Gauge("forecourt_open_streams", "Streaming calls that are open")
+DROPPED_STREAMS = Counter("forecourt_dropped_streams", "Streams ended because of the other side", ["reason"])
+
 # --- event store
 
 APPEND_BATCH = Histogram("forecourt_append_batch_events", "Events written in one transaction", buckets=_SIZES)
@@ -63,6 +76,10 @@ HANDLER_SECONDS = Histogram(
 RETRIES = Counter("forecourt_handler_retries", "Events put off for another attempt", ["service", "handler"])
 PARKED = Counter("forecourt_parked_events", "Events given up after the last attempt", ["service", "handler"])
 TIMER_RUNS = Counter("forecourt_timer_runs", "Runs of timers by outcome", ["service", "timer", "outcome"])
+
+# --- traces
+
+SPANS = Counter("forecourt_trace_spans", "Spans of traces, sent to the collector or dropped", ["outcome"])
 
 # --- deliveries to customers
 

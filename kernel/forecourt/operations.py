@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib
+import re
 import signal
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from forecourt.access.development import CLIENT_URI, development_authority
+from forecourt.access.development import write as write_certificate
 from forecourt.clock import ClockSetting
 from forecourt.clock_store import ClockStore
 from forecourt.config import ConfigError, Settings
@@ -255,3 +258,30 @@ def _say_where(platform: Platform, out: Console) -> None:
         highlight=False,
         markup=False,
     )
+
+
+def make_certificates(
+    settings: Settings,
+    out: Console,
+    *,
+    folder: Path | None,
+    hosts: Sequence[str] | None,
+    clients: Sequence[str],
+) -> None:
+    """Make an authority where there is none, and certificates of it. Raises `ConfigError` in production."""
+    if settings.forecourt_env == "production":
+        raise ConfigError("FORECOURT_ENV: certificates are not made in production")
+    target = folder or settings.forecourt_data / "tls"
+    try:
+        authority = development_authority(target)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--folder: cannot be used ({error})") from None
+    write_certificate(
+        target, "server", authority.issue("forecourt", hosts=hosts or ("localhost", "127.0.0.1", "::1"))
+    )
+    for client in clients:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", client) or client in ("server", "ca"):
+            raise ConfigError(f"--client: {client!r} must be small letters, digits, dots and hyphens")
+        write_certificate(target, client, authority.issue(client, uris=[f"{CLIENT_URI}{client}"]))
+    for name in ("server", *clients):
+        out.print(f"{target / name}.pem")

@@ -28,6 +28,7 @@ from forecourt.embedded.postgres import EmbeddedPostgres
 from forecourt.embedded.process import free_port
 from forecourt.embedded.rabbitmq import EmbeddedRabbitMQ
 from forecourt.messaging.declaring import declare_queues
+from forecourt.rpc import wiring
 from forecourt.runtime import migrate
 from forecourt.supervisor import ProcessSpec, Supervisor
 
@@ -94,7 +95,7 @@ class Platform:
 
     async def _start(self) -> None:
         await asyncio.gather(self._start_postgres(), self._start_rabbitmq())
-        self.settings.tokens()
+        wiring.token_issuer(self.settings)
         names = [service.name for service in self._services]
         await asyncio.gather(migrate(self._services, self.settings), declare_queues(names, self.environment))
         await self._stack.enter_async_context(self.supervisor)
@@ -205,7 +206,7 @@ class Platform:
         valid_for: timedelta = timedelta(hours=12),
     ) -> str:
         """A development token that the platform's servers accept."""
-        return self.settings.tokens().issue(
+        return wiring.token_issuer(self.settings).issue(
             actor, roles=roles, dealers=dealers, brands=brands, valid_for=valid_for
         )
 

@@ -15,7 +15,8 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
-from forecourt import logs
+from forecourt import logs, tracing
+from forecourt.access.callers import Callers
 from forecourt.access.permissions import Permissions, RolesError
 from forecourt.config import ConfigError, Settings, split_address
 from forecourt.discovery import find_roles
@@ -23,6 +24,7 @@ from forecourt.http import Check, HttpEdge, Route
 from forecourt.messaging.forwarder import connect
 from forecourt.messaging.relay import Relay
 from forecourt.projections.runner import ProjectionRunner
+from forecourt.rpc import wiring
 from forecourt.rpc.binding import Api
 from forecourt.rpc.calls import Call, MetadataReader, system_metadata
 from forecourt.rpc.endpoints import Backend
@@ -47,7 +49,7 @@ def run(services: Sequence[Service], roles: Sequence[str], settings: Settings) -
     if "relay" in roles:
         _ = settings.broker
     if "serve" in roles:
-        settings.tokens()
+        wiring.check(settings)
     logs.configure(process="+".join(roles), level=settings.forecourt_log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
     uvloop.run(_run(services, roles, settings))
@@ -60,6 +62,7 @@ async def _run(services: Sequence[Service], roles: Sequence[str], settings: Sett
     following = [role for role in roles if role != "serve"]
     runtime = await Runtime.open(services, settings, followers=len(following) * len(services))
     try:
+        await tracing.start(settings, "+".join(roles), [service.name for service in services])
         process = Process(runtime, roles)
         # What is loaded by now stays for good: the collector need not look at it again during calls.
         gc.collect()
@@ -67,6 +70,7 @@ async def _run(services: Sequence[Service], roles: Sequence[str], settings: Sett
         await process.run(stop)
     finally:
         await runtime.close()
+        await tracing.stop()
 
 
 class Process:
@@ -75,7 +79,8 @@ class Process:
     def __init__(self, runtime: Runtime, roles: Sequence[str]) -> None:
         self._runtime = runtime
         self._roles = roles
-        self.grpc: GrpcServer | None = grpc_server(runtime) if "serve" in roles else None
+        self._callers = wiring.callers(runtime.settings) if "serve" in roles else None
+        self.grpc = grpc_server(runtime, self._callers) if self._callers is not None else None
         parts = runtime.services
         self._projectors = {p.service.name: projector(runtime, p) for p in parts if "project" in roles}
         self._relays = [relay(runtime, p.service) for p in parts if "relay" in roles]
@@ -128,6 +133,8 @@ class Process:
     def _checks(self) -> dict[str, Check]:
         """What this process needs, by name."""
         checks: dict[str, Check] = dict(self._runtime.checks())
+        if self._callers is not None:
+            checks["token keys"] = self._callers.ready
         if self._relays:
             checks["broker"] = partial(asyncio.to_thread, _ping, self._runtime.settings.broker)
         for name, found in self._projectors.items():
@@ -148,10 +155,11 @@ def _ping(amqp_uri: str) -> None:
     connect(amqp_uri).release()
 
 
-def grpc_server(runtime: Runtime) -> GrpcServer:
-    """The gRPC server of all services of a runtime."""
+def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
+    """The gRPC server of all services of a runtime; its ``callers`` are those of the settings by default."""
     settings = runtime.settings
-    metadata = MetadataReader(settings.tokens(), runtime.clock)
+    metadata = MetadataReader(callers or wiring.callers(settings), runtime.clock, wiring.rates(settings))
+    streams = wiring.streams(settings)
     permissions = permissions_of(runtime.services, settings)
     apis: list[tuple[Api, Backend]] = [
         (
@@ -165,6 +173,7 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
                 metadata=metadata,
                 audit=runtime.audit,
                 permissions=permissions,
+                streams=streams,
             ),
         )
         for part in runtime.services
@@ -175,8 +184,12 @@ def grpc_server(runtime: Runtime) -> GrpcServer:
         Limits(
             message_bytes=settings.forecourt_max_message_bytes,
             concurrent_rpcs=settings.forecourt_max_concurrent_rpcs,
+            connection_seconds=settings.forecourt_connection_seconds,
+            idle_connection_seconds=settings.forecourt_idle_connection_seconds,
             drain_seconds=settings.forecourt_drain_seconds,
         ),
+        tls=wiring.tls(settings),
+        reflected=settings.forecourt_reflection,
     )
 
 

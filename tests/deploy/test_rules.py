@@ -15,7 +15,7 @@ from tools import reference_rules
 RULES = sorted((ROOT / "deploy/prometheus/rules").glob("*.yaml"))
 SEVERITIES = {rule["alert"]: rule["labels"]["severity"] for rule in reference_rules.alerts()}
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 def promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -75,17 +75,17 @@ def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
-def test_the_tests_notice_an_alert_that_never_fires(case: Case, tmp_path: Path) -> None:
-    """Each alert in turn is made impossible."""
+def test_the_tests_notice_alerts_that_never_fire(tmp_path: Path) -> None:
+    """Every alert is made impossible, and every one is missed."""
     broken = []
     for path in RULES:
         body = yaml.safe_load(path.read_text())
         for group in body["groups"]:
             for rule in group["rules"]:
-                if rule.get("alert") == case.alert:
-                    rule["expr"] = f"({rule['expr']}) and (vector(1) < 0)"
+                if "alert" in rule:
+                    rule["expr"] = f"({rule['expr']}) and on() (vector(1) < 0)"
         broken.append(tmp_path / path.name)
         broken[-1].write_text(yaml.safe_dump(body))
-    done = run_tests(tmp_path, broken, [alert_test(case, case.fires, fires=True)])
-    assert done.returncode != 0
+    done = run_tests(tmp_path, broken, [alert_test(case, case.fires, fires=True) for case in CASES])
+    said = done.stdout + done.stderr
+    assert [case.alert for case in CASES if f'alertname="{case.alert}"' not in said] == []

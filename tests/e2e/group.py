@@ -25,6 +25,7 @@ from forecourt.deciders import Context
 from forecourt.discovery import find_services
 from forecourt.eventstore.port import StoredEvent
 from forecourt.roles import grpc_server, projector
+from forecourt.rpc.wiring import token_issuer
 from forecourt.runtime import Runtime, migrate
 from notify.notification import notification
 from notify.notification.commands import RecordFailure, RequestNotification, StartAttempt
@@ -134,7 +135,7 @@ class Group:
         return Hats(lambda role: self._token(caller, actor, role))
 
     def _token(self, caller: Caller, actor: str, role: str) -> str:
-        tokens = self.runtime.settings.tokens()
+        tokens = token_issuer(self.runtime.settings)
         return tokens.issue(
             f"{actor}-{caller.dealer}", roles=[role], dealers=caller.dealers, brands=caller.brands
         )

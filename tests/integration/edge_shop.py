@@ -17,9 +17,12 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 from pydantic import BaseModel, ConfigDict, Field
 
-from forecourt.access.identity import DevelopmentTokens
+from forecourt.access.callers import Callers
+from forecourt.access.certificates import CertificateIdentities
+from forecourt.access.development import DevelopmentTokens
 from forecourt.access.permissions import Permissions
 from forecourt.access.scope import Scope
+from forecourt.access.tokens import TokenVerifier
 from forecourt.audit.edge import Audit
 from forecourt.audit.trail import AuditTrail
 from forecourt.clock import ManualClock
@@ -352,7 +355,12 @@ ROLES = {
     "salesperson": frozenset({"shop.basket.edit", "shop.basket.view", "shop.rows.upload"}),
     "auditor": frozenset({"shop.basket.view"}),
 }
-KEY = "a development key that is long enough"
+TOKENS = DevelopmentTokens(Path(tempfile.mkdtemp(prefix="forecourt-edge-")), audience="forecourt")
+
+
+def make_callers() -> Callers:
+    """Believes the tokens of `TOKENS`."""
+    return Callers(TokenVerifier(TOKENS.keys, audience="forecourt"), CertificateIdentities(None))
 
 
 def make_backend(log: MemoryLog | None = None) -> Backend:
@@ -366,7 +374,7 @@ def make_backend(log: MemoryLog | None = None) -> Backend:
         read_models=Waiting(),
         clock=clock,
         settings=None,
-        metadata=MetadataReader(DevelopmentTokens(KEY), clock),
+        metadata=MetadataReader(make_callers(), clock),
         audit=Audit.to(AuditTrail(store, clock)),
         permissions=Permissions(ROLES),
     )

@@ -17,7 +17,7 @@ from tests.staff import Hats
 def servers(postgres_server: PostgresServer, rabbitmq_server: RabbitMQServer) -> Iterator[dict[str, str]]:
     """A database and a virtual host for this module."""
     url, uri = postgres_server.create_database(), rabbitmq_server.create_vhost()
-    environment = {"DATABASE_URL": url, "AMQP_URI": uri, "FORECOURT_TOKEN_KEY": "k" * 40}
+    environment = {"DATABASE_URL": url, "AMQP_URI": uri}
     with pytest.MonkeyPatch.context() as patch:
         # Where the user named servers, the platform must use our database on them and not theirs.
         for name, value in environment.items():

@@ -8,7 +8,6 @@ import grpc
 import msgspec
 import pytest
 
-from forecourt.access.identity import DevelopmentTokens
 from forecourt.audit.entries import decode_provenance
 from forecourt.audit.rejections import Kind, Rejections
 from forecourt.audit.trail import AuditTrail
@@ -17,12 +16,11 @@ from forecourt.eventstore.memory import MemoryEventStore, MemoryLog
 from forecourt.eventstore.port import AppendResult, StoredEvent, StoreUnavailable, WrongExpectedVersion
 from forecourt.rpc.server import GrpcServer, Limits
 from forecourt.testing.probes import poll_async
-from tests.integration.edge_shop import KEY, Client, make_api, make_backend, message
+from tests.integration.edge_shop import TOKENS, Client, make_api, make_backend, message
 
 pytestmark = pytest.mark.integration
 
 ID = UUID("6f0f2c4e-0000-4000-8000-000000000001")
-TOKENS = DevelopmentTokens(KEY)
 TOKEN = TOKENS.issue("amy", roles=["salesperson", "auditor"], dealers=["D001"], brands=["hongtong"])
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import aiohttp
@@ -19,12 +20,12 @@ from forecourt.testing.probes import poll, poll_async
 
 pytestmark = pytest.mark.integration
 
-KEY = "k" * 32
+DATA = tempfile.mkdtemp(prefix="forecourt-cli-")
 
 
 def forecourt(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
-    own = {"DATABASE_URL": "", "AMQP_URI": "", "FORECOURT_TOKEN_KEY": KEY}
+    own = {"DATABASE_URL": "", "AMQP_URI": "", "FORECOURT_DATA": DATA}
     return subprocess.run(
         [sys.executable, "-m", "forecourt.cli", *arguments],
         env={**os.environ, **own, **variables},
@@ -79,17 +80,14 @@ def test_the_clock_is_shown_and_only_set_forward(database_url: str) -> None:
     back = clock("set", "2031-03-01")
     assert (back.returncode, "time runs forward only" in back.stderr.replace("-", " ")) == (1, True)
     assert clock("set", "tomorrow").returncode == 2
-    key = "p" * 40
-    assert (
-        clock("advance", "--days", "1", FORECOURT_ENV="production", FORECOURT_TOKEN_KEY=key).returncode == 1
-    )
+    assert clock("advance", "--days", "1", FORECOURT_ENV="production").returncode == 1
 
 
 async def test_a_role_starts_answers_and_drains_on_sigterm(database_url: str, tmp_path: Path) -> None:
     settings = {
         "DATABASE_URL": database_url,
         "AMQP_URI": "",
-        "FORECOURT_TOKEN_KEY": KEY,
+        "FORECOURT_DATA": DATA,
         "GRPC_LISTEN": f"127.0.0.1:{free_port()}",
         "HTTP_LISTEN": f"127.0.0.1:{free_port()}",
         "FORECOURT_DRAIN_SECONDS": "2",
@@ -103,7 +101,9 @@ async def test_a_role_starts_answers_and_drains_on_sigterm(database_url: str, tm
         )
         async with http.get(f"{page}/readyz") as answer:
             checks = (await answer.json())["checks"]
-            assert checks == dict.fromkeys(("database", "store", "projections of customer"), "ok")
+            assert checks == dict.fromkeys(
+                ("database", "store", "token keys", "projections of customer"), "ok"
+            )
         async with http.get(f"{page}/metrics") as answer:
             assert "forecourt_append_batch_events" in await answer.text()
         # A second one finds the ports taken, and says which.

@@ -40,7 +40,6 @@ async def test_an_event_before_the_first_worker_is_handled(
         "DATABASE_URL": database_url,
         "AMQP_URI": amqp_uri,
         "FORECOURT_DATA": str(tmp_path),
-        "FORECOURT_TOKEN_KEY": "k" * 32,
     }
     migrate = [sys.executable, "-m", "forecourt.cli", "migrate", "customer"]
     for _ in range(2):

@@ -1,29 +1,14 @@
-"""Who calls: from a bearer token to an `Identity`. All that the edge knows about tokens is in this module.
+"""Who calls: an `Identity`, and the refusals of callers who do not show that they are who they say."""
 
-Tokens are JWTs (RFC 7519) signed with HS256 and a development key. Claims: ``sub`` (actor), ``roles``,
-``dealers``, ``brands`` (lists; ``"*"`` stands for all), ``exp`` and ``aud``.
-"""
-
-import contextlib
-import os
-import secrets
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
-from typing import Any, Protocol
-
-import jwt
+from typing import ClassVar, Protocol
 
 from forecourt.access.scope import ALL
-from forecourt.clock import Clock, SystemClock
 from forecourt.errors import Unauthenticated
 
-AUDIENCE = "forecourt"
-MIN_KEY_BYTES = 32
-MAX_TOKEN = 8_000
-_CACHED = 10_000
+Peer = Callable[[], Mapping[str, Iterable[bytes]]]
+"""What is known of the other end of the connection, in the words of gRPC's ``auth_context``."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +20,9 @@ class Identity:
     dealers: tuple[str, ...]
     brands: tuple[str, ...]
     expires: float
-    """Seconds since 1970, in real time: tokens do not follow a virtual clock."""
+    """Seconds since 1970, in real time: credentials do not follow a virtual clock."""
+    bound_to: str = ""
+    """The SHA-256 of the certificate that the connection must have, in Base64 (RFC 8705); empty for any."""
 
     def acts_for(self, dealer_id: str) -> bool:
         """Whether the caller may act for a dealer."""
@@ -45,102 +32,118 @@ class Identity:
 class IdentityVerifier(Protocol):
     """Turns the credentials of a call into an identity."""
 
-    def verify(self, authorization: str | None) -> Identity:
-        """The identity behind an ``authorization`` header. Raises `forecourt.errors.Unauthenticated`."""
+    def known(self, authorization: str | None) -> Identity | None:
+        """The identity behind an ``authorization`` header that was verified before and still holds, else None.
+
+        Every call begins with this, so it is quick, waits for nothing, and raises nothing.
+        """
+
+    async def verify(self, authorization: str | None, peer: Peer) -> Identity:
+        """The identity behind an ``authorization`` header and a connection.
+
+        Raises `CredentialsRefused`, or `forecourt.errors.Unavailable` where it cannot be found out now.
+        """
 
 
-class DevelopmentTokens:
-    """Issues and verifies tokens with a shared key. Verified tokens are remembered until they expire."""
-
-    def __init__(self, key: str, *, clock: Clock | None = None) -> None:
-        if len(key.encode()) < MIN_KEY_BYTES:
-            raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes")
-        self._key = key
-        self._clock = clock or SystemClock()
-        self._verified: OrderedDict[str, Identity] = OrderedDict()
-
-    def issue(
-        self,
-        actor_id: str,
-        *,
-        roles: Iterable[str] = (),
-        dealers: Iterable[str] = (),
-        brands: Iterable[str] = (),
-        valid_for: timedelta = timedelta(hours=12),
-    ) -> str:
-        """A signed token for an actor."""
-        claims = {
-            "sub": actor_id,
-            "roles": sorted(roles),
-            "dealers": sorted(dealers),
-            "brands": sorted(brands),
-            "aud": AUDIENCE,
-            "iat": self._clock.now(),
-            "exp": self._clock.now() + valid_for,
-        }
-        return jwt.encode(claims, self._key, algorithm="HS256")
-
-    def verify(self, authorization: str | None) -> Identity:
-        """The identity behind an ``authorization`` header. Raises `forecourt.errors.Unauthenticated`."""
-        if not authorization:
-            raise Unauthenticated("authorization: is missing; send 'Bearer <token>'")
-        known = self._verified.get(authorization)
-        if known is not None:
-            if known.expires > self._clock.now().timestamp():
-                return known
-            del self._verified[authorization]
-            raise Unauthenticated("authorization: the token has expired")
-        identity = self._verify(authorization)
-        self._verified[authorization] = identity
-        if len(self._verified) > _CACHED:
-            self._verified.popitem(last=False)
-        return identity
-
-    def _verify(self, authorization: str) -> Identity:
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
-            raise Unauthenticated("authorization: must be 'Bearer <token>'")
-        try:
-            claims = jwt.decode(
-                token.strip(),
-                self._key,
-                algorithms=["HS256"],
-                audience=AUDIENCE,
-                options={"require": ["sub", "exp", "aud"], "verify_exp": False, "verify_iat": False},
-            )
-            identity = Identity(
-                actor_id=str(claims["sub"]),
-                roles=frozenset(_texts(claims, "roles")),
-                dealers=_texts(claims, "dealers"),
-                brands=_texts(claims, "brands"),
-                expires=float(claims["exp"]),
-            )
-        except (jwt.InvalidTokenError, ValueError, TypeError):
-            raise Unauthenticated("authorization: the token is not valid") from None
-        if not identity.actor_id:
-            raise Unauthenticated("authorization: the token names nobody")
-        if identity.expires <= self._clock.now().timestamp():
-            raise Unauthenticated("authorization: the token has expired")
-        return identity
+def no_peer() -> Mapping[str, Iterable[bytes]]:
+    """The other end of a connection of which nothing is known."""
+    return {}
 
 
-def _texts(claims: dict[str, Any], name: str) -> tuple[str, ...]:
-    value = claims.get(name, [])
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{name}: must be a list of strings")
-    return tuple(value)
+class CredentialsRefused(Unauthenticated):
+    """The credentials of a call cannot be believed. ``reason`` is the same for every call."""
+
+    reason: ClassVar[str] = "is not valid"
+
+    def __init__(self) -> None:
+        super().__init__(f"authorization: {self.reason}", fields={"authorization": self.reason})
 
 
-def development_key(folder: Path) -> str:
-    """The key of this folder's development tokens, generated when first needed, for its owner only."""
-    path = folder / "token.key"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".token.key.{os.getpid()}"
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(48))
-        # A link fails where another process was faster, and never shows a half-written key.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-        draft.unlink()
-    return path.read_text().strip()
+class CredentialsMissing(CredentialsRefused):
+    """There is neither a token nor a certificate that names somebody."""
+
+    reason = "is missing; send 'Bearer <token>'"
+
+
+class NotABearerToken(CredentialsRefused):
+    """The header has another form."""
+
+    reason = "must be 'Bearer <token>'"
+
+
+class TokenTooLarge(CredentialsRefused):
+    """The token has more than `forecourt.access.tokens.MAX_TOKEN` characters."""
+
+    reason = "the token is too large"
+
+
+class TokenMalformed(CredentialsRefused):
+    """The token is not a signed JWT."""
+
+    reason = "the token is not well-formed"
+
+
+class TokenAlgorithmNotAllowed(CredentialsRefused):
+    """The token is not signed, or with something else than the key's own asymmetric algorithm."""
+
+    reason = "the token's algorithm is not allowed"
+
+
+class TokenKeyUnknown(CredentialsRefused):
+    """The token names no key (``kid``), or one that is not in the key set."""
+
+    reason = "the token's key is not known"
+
+
+class TokenSignatureWrong(CredentialsRefused):
+    """The token was not signed with the key that it names, or changed afterwards."""
+
+    reason = "the token's signature is wrong"
+
+
+class TokenAudienceWrong(CredentialsRefused):
+    """The token is for somebody else (``aud``)."""
+
+    reason = "the token is for another audience"
+
+
+class TokenIssuerWrong(CredentialsRefused):
+    """The token comes from somebody else (``iss``)."""
+
+    reason = "the token is from another issuer"
+
+
+class TokenExpired(CredentialsRefused):
+    """The token's time has passed (``exp``)."""
+
+    reason = "the token has expired"
+
+
+class TokenNotYetValid(CredentialsRefused):
+    """The token's time has not come (``nbf``)."""
+
+    reason = "the token is not valid yet"
+
+
+class TokenClaimsWrong(CredentialsRefused):
+    """A claim that we need is missing or has another form."""
+
+    reason = "the token's claims are not complete"
+
+
+class TokenBoundToAnotherCertificate(CredentialsRefused):
+    """The token is bound to a client certificate (RFC 8705) and came without it."""
+
+    reason = "the token belongs to another certificate"
+
+
+class CertificateUnknown(CredentialsRefused):
+    """No token, and the client certificate names nobody whom we know."""
+
+    reason = "is missing, and the client certificate names nobody"
+
+
+class CertificateExpired(CredentialsRefused):
+    """The client certificate has expired since the connection was made."""
+
+    reason = "is missing, and the client certificate has expired"

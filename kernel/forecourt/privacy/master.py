@@ -7,7 +7,6 @@ backups still hold.
 """
 
 import base64
-import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from forecourt.errors import Unavailable
+from forecourt.made_once import made_once
 from forecourt.privacy.cipher import KEY_BYTES, NONCE_BYTES, new_key
 
 
@@ -110,17 +110,7 @@ def _id_of(key: bytes) -> str:
 
 def development_master(folder: Path) -> str:
     """The master key of this folder, generated when first needed, for its owner only."""
-    path = folder / "master.key"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".master.key.{os.getpid()}"
-        draft.touch(mode=0o600)
-        draft.write_text(base64.b64encode(new_key()).decode() + "\n")
-        # A link fails where another process was faster, and never shows a half-written key.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-        draft.unlink()
-    return path.read_text()
+    return made_once(folder / "master.key", lambda: base64.b64encode(new_key()) + b"\n").decode()
 
 
 class VaultTransit:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from forecourt.access.identity import Identity, IdentityVerifier
+from forecourt.access.identity import Identity, IdentityVerifier, Peer, no_peer
+from forecourt.access.rates import RateLimiter
 from forecourt.access.scope import ALL, UNRESTRICTED, scope_of
 from forecourt.audit.entries import provenance, provenance_of_system
 from forecourt.audit.trail import Origin
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Loaded, Outcome
-from forecourt.errors import Forbidden, ForecourtError, InvalidInput
+from forecourt.errors import Forbidden, ForecourtError, InvalidInput, Unauthenticated
 
 _MAX_NUMBER = 2**63 - 1
 
@@ -39,17 +40,24 @@ class CallMetadata:
 class MetadataReader:
     """Checks the metadata of calls and makes contexts from it."""
 
-    def __init__(self, identities: IdentityVerifier, clock: Clock) -> None:
+    def __init__(self, identities: IdentityVerifier, clock: Clock, rates: RateLimiter | None = None) -> None:
         self._identities = identities
         self._clock = clock
+        self._rates = rates or RateLimiter(0, 1)
 
-    def read(self, metadata: Iterable[tuple[str, Any]], *, writes: bool, rpc: str = "") -> CallMetadata:
+    async def read(
+        self, metadata: Iterable[tuple[str, Any]], *, writes: bool, rpc: str = "", peer: Peer = no_peer
+    ) -> CallMetadata:
         """The call's metadata. A call that ``writes`` says for which dealer and brand, if it may for many.
 
-        Raises `InvalidInput` naming the key, `Unauthenticated` or `Forbidden`.
+        Raises `InvalidInput` naming the key, `Unauthenticated`, `Forbidden`, `forecourt.access.rates.RateExceeded`.
         """
         given = dict(metadata)
-        identity = self._identities.verify(given.get("authorization"))
+        authorization = given.get("authorization")
+        identity = self._identities.known(authorization)
+        if identity is None:
+            identity = await self._identities.verify(authorization, peer)
+        self._rates.take(identity.actor_id)
         command_id = _uuid(given, "command-id") or uuid4()
         context = Context(
             now=self._clock.now(),
@@ -67,12 +75,19 @@ class MetadataReader:
             identity, context, _number(given, "expected-version"), _number(given, "after-position") or 0
         )
 
-    def caller(self, metadata: Iterable[tuple[str, Any]]) -> tuple[Identity | None, Origin]:
-        """Who calls, as far as it can be told of a call that may be wrong in any way; never raises."""
+    async def caller(
+        self, metadata: Iterable[tuple[str, Any]], peer: Peer, error: Exception
+    ) -> tuple[Identity | None, Origin]:
+        """Who made a call that ended with ``error``, as far as it can be told; never raises."""
         given = dict(metadata)
         correlation = UUID(correlation_of(given.items()))
+        if isinstance(error, Unauthenticated):
+            return None, Origin(correlation)
+        authorization = given.get("authorization")
         try:
-            identity = self._identities.verify(given.get("authorization"))
+            identity = self._identities.known(authorization) or await self._identities.verify(
+                authorization, peer
+            )
         except ForecourtError:
             return None, Origin(correlation)
         dealer, brand = (

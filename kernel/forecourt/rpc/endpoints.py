@@ -5,9 +5,9 @@ INTERNAL. The way of a command is kept short: an empty echo costs a third of a m
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol, cast
 from uuid import UUID
@@ -32,11 +32,14 @@ from forecourt.rpc.binding import Api, Kind, Rpc, outcome_writer, result_writer
 from forecourt.rpc.calls import Call, CallMetadata, MetadataReader, correlation_of
 from forecourt.rpc.convert import reader
 from forecourt.rpc.errors import DeadlineExceeded, internal_status, status_of, trailing, translate
+from forecourt.rpc.streams import StreamNotRead, Streams
 
 log = logs.get(__name__)
 
 FRESHNESS_SECONDS = 5.0
 """How long a query waits for a read model at most; a shorter deadline of the caller counts instead."""
+
+_ABORT_SECONDS = 1.0
 
 Servicer = grpc.aio.ServicerContext[bytes, bytes]
 Handler = Callable[..., Any]
@@ -61,6 +64,7 @@ class Backend:
     metadata: MetadataReader
     audit: Audit
     permissions: Permissions
+    streams: Streams = field(default_factory=Streams)
 
 
 def handlers(api: Api, backend: Backend) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
@@ -115,7 +119,7 @@ class _Endpoint:
     async def single_command(self, request: bytes, servicer: Servicer) -> bytes:
         started = perf_counter()
         try:
-            metadata = self._begin(servicer)
+            metadata = await self._begin(servicer)
             command = cast(Command, self._model(request))
             outcome = await self._backend.commands.execute(
                 self._decider, command, metadata.context, expected=metadata.expected
@@ -136,7 +140,7 @@ class _Endpoint:
     async def unary(self, request: bytes, servicer: Servicer) -> bytes:
         started = perf_counter()
         try:
-            call = self._call(servicer)
+            call = await self._call(servicer)
             model = self._model(request)
             if call.after_position:
                 await self._wait_until_fresh(call, servicer)
@@ -154,8 +158,9 @@ class _Endpoint:
     async def client_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> bytes:
         started = perf_counter()
         try:
-            call = self._call(servicer)
-            answer = await self._answer(await self._handle(self._models(requests), call), call)
+            call = await self._call(servicer)
+            with self._backend.streams.one(call.identity.actor_id):
+                answer = await self._answer(await self._handle(self._models(requests), call), call)
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
@@ -166,23 +171,35 @@ class _Endpoint:
         self._seconds.observe(perf_counter() - started)
         return answer
 
-    async def server_stream(self, request: bytes, servicer: Servicer) -> AsyncIterator[bytes]:
-        async for answer in self._stream(servicer, lambda: self._model(request)):
-            yield answer
+    async def server_stream(self, request: bytes, servicer: Servicer) -> None:
+        await self._send(self._stream(servicer, lambda: self._model(request)), servicer)
 
-    async def bidi_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> AsyncIterator[bytes]:
-        async for answer in self._stream(servicer, lambda: self._models(requests)):
-            yield answer
+    async def bidi_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> None:
+        await self._send(self._stream(servicer, lambda: self._models(requests)), servicer)
 
-    async def _stream(self, servicer: Servicer, given: Callable[[], Any]) -> AsyncIterator[bytes]:
+    async def _send(self, answers: AsyncGenerator[bytes, None], servicer: Servicer) -> None:
+        """Send each answer before the next one is made, as fast as the caller takes them and no slower than it may."""
+        async with aclosing(answers):
+            async for answer in answers:
+                try:
+                    await self._backend.streams.write(servicer, answer)
+                except asyncio.CancelledError:
+                    self._cancelled.inc()
+                    raise
+                except StreamNotRead as error:
+                    await self._fail(servicer, error)
+                    raise
+
+    async def _stream(self, servicer: Servicer, given: Callable[[], Any]) -> AsyncGenerator[bytes, None]:
         started = perf_counter()
         try:
-            call = self._call(servicer)
+            call = await self._call(servicer)
             argument = given()
-            if call.after_position:
-                await self._wait_until_fresh(call, servicer)
-            async for result in self._handle(argument, call):
-                yield await self._answer(result, call, argument)
+            with self._backend.streams.one(call.identity.actor_id):
+                if call.after_position:
+                    await self._wait_until_fresh(call, servicer)
+                async for result in self._handle(argument, call):
+                    yield await self._answer(result, call, argument)
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
@@ -194,20 +211,22 @@ class _Endpoint:
 
     # --- steps
 
-    def _begin(self, servicer: Servicer) -> CallMetadata:
+    async def _begin(self, servicer: Servicer) -> CallMetadata:
         remaining = servicer.time_remaining()
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed before the call was begun")
         given = servicer.invocation_metadata() or ()
-        metadata = self._backend.metadata.read(given, writes=self._rpc.writes, rpc=self._name)
+        metadata = await self._backend.metadata.read(
+            given, writes=self._rpc.writes, rpc=self._name, peer=servicer.auth_context
+        )
         if self._permission not in self._backend.permissions.of(metadata.identity.roles):
             raise PermissionMissing(self._permission)
         return metadata
 
-    def _call(self, servicer: Servicer) -> Call:
+    async def _call(self, servicer: Servicer) -> Call:
         backend = self._backend
         return Call(
-            self._begin(servicer),
+            await self._begin(servicer),
             commands=backend.commands,
             read_models=backend.read_models,
             clock=backend.clock,
@@ -225,7 +244,7 @@ class _Endpoint:
 
     async def _models(self, requests: AsyncIterator[bytes]) -> AsyncIterator[BaseModel | InvalidInput]:
         number = 0
-        async for request in requests:
+        async for request in self._backend.streams.receive(requests):
             number += 1
             self._streamed.inc()
             try:
@@ -266,7 +285,7 @@ class _Endpoint:
         try:
             model = self._model(request)
         except ForecourtError:
-            with contextlib.suppress(DecodeError):
+            with suppress(DecodeError):
                 return subjects_of_request(None, self._parse(request))
             return []
         named = self._rpc.decider.named_by(cast(Command, model)) if self._rpc.decider is not None else None
@@ -288,7 +307,8 @@ class _Endpoint:
         else:
             code, status = status_of(known, service)
         try:
-            identity, origin = self._backend.metadata.caller(servicer.invocation_metadata() or ())
+            given = servicer.invocation_metadata() or ()
+            identity, origin = await self._backend.metadata.caller(given, servicer.auth_context, error)
             slug = known.slug if known else "internal"
             await self._audit.refused(identity, origin, error, code, slug, self._subjects(request))
         except AuditUnavailable as behind:
@@ -297,7 +317,11 @@ class _Endpoint:
         if isinstance(known, Unavailable):
             log.warning("call not possible", service=service, rpc=self._rpc.name, error=known.slug)
         self._outcomes.labels(service, self._rpc.name, known.slug if known else "internal").inc()
-        await servicer.abort(code, status.message, trailing_metadata=trailing(status))
+        with suppress(TimeoutError):
+            # A caller that reads nothing does not read this either: it is sent, and not waited for.
+            async with asyncio.timeout(_ABORT_SECONDS):
+                await servicer.abort(code, status.message, trailing_metadata=trailing(status))
+        raise grpc.aio.AbortError
 
 
 _NO_DECIDER: Decider[Any] = Decider(service="", category="", initial=None, key="id")

@@ -5,6 +5,8 @@
 INTERNAL with the correlation id to look for in the log, never with a traceback.
 """
 
+from math import ceil
+
 import asyncpg
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -39,7 +41,6 @@ _CODES: tuple[tuple[type[ForecourtError], grpc.StatusCode], ...] = (
 
 _RETRY_SECONDS: dict[grpc.StatusCode, float] = {
     grpc.StatusCode.UNAVAILABLE: 1.0,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 1.0,
     grpc.StatusCode.ABORTED: 0.05,
 }
 
@@ -92,10 +93,19 @@ def status_of(error: ForecourtError, domain: str) -> tuple[grpc.StatusCode, stat
     ]
     if error.fields:
         details.append(_bad_request(error.fields))
-    # A stale version stays stale: only a conflict without one may go well the next time.
-    if code in _RETRY_SECONDS and not (code is grpc.StatusCode.ABORTED and error.fields):
-        details.append(error_details_pb2.RetryInfo(retry_delay=_seconds(_RETRY_SECONDS[code])))
+    if (delay := _retry_after(error, code)) is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=_seconds(delay)))
     return code, _status(code, _clip(error.message, _MAX_MESSAGE), details)
+
+
+def _retry_after(error: ForecourtError, code: grpc.StatusCode) -> float | None:
+    """In how many seconds the same call may go well; None where it will not."""
+    if isinstance(error, errors.LimitExceeded):
+        return error.retry_after
+    # A stale version stays stale: only a conflict without one may go well the next time.
+    if code is grpc.StatusCode.ABORTED and error.fields:
+        return None
+    return _RETRY_SECONDS.get(code)
 
 
 def internal_status(domain: str, correlation_id: str) -> tuple[grpc.StatusCode, status_pb2.Status]:
@@ -131,7 +141,9 @@ def _bad_request(fields: dict[str, str]) -> error_details_pb2.BadRequest:
 
 
 def _seconds(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1_000_000_000))
+    duration = Duration()
+    duration.FromMilliseconds(max(1, ceil(seconds * 1_000)))
+    return duration
 
 
 def _clip(text: str, length: int) -> str:

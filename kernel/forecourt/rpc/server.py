@@ -1,17 +1,19 @@
 """One gRPC server for any set of services: health, reflection, limits, keep-alive, and an orderly end."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from forecourt import logs
+from forecourt import logs, tracing
 from forecourt.rpc.binding import Api
 from forecourt.rpc.endpoints import Backend, handlers
+from forecourt.rpc.tls import Tls
 
 log = logs.get(__name__)
 
@@ -26,6 +28,8 @@ class Limits:
     message_bytes: int = 4 * 1024 * 1024
     concurrent_rpcs: int = 2_000
     concurrent_streams: int = 1_000
+    connection_seconds: float = 3_600.0
+    idle_connection_seconds: float = 900.0
     keepalive_seconds: float = 60.0
     keepalive_timeout_seconds: float = 20.0
     min_ping_seconds: float = 10.0
@@ -36,14 +40,25 @@ class Limits:
 
 
 class GrpcServer:
-    """Serves the APIs of any services on one port."""
+    """Serves the APIs of any services on one address, or with client certificates also on a second one."""
 
-    def __init__(self, apis: Sequence[tuple[Api, Backend]], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        apis: Sequence[tuple[Api, Backend]],
+        limits: Limits | None = None,
+        *,
+        tls: Tls | None = None,
+        reflected: bool = True,
+    ) -> None:
+        """Without ``tls`` the server speaks plain text."""
         self._apis = apis
         self._limits = limits or Limits()
+        self._tls = tls
+        self._reflected = reflected
         self._server: grpc.aio.Server | None = None
         self._health = health.aio.HealthServicer()
         self.port = 0
+        self.mtls_port = 0
 
     async def start(self, host: str, port: int) -> int:
         """Check every table, listen, and answer the port (a free one where ``port`` is 0).
@@ -55,19 +70,32 @@ class GrpcServer:
         names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
         for api, backend in self._apis:
             table = handlers(api, backend)
+            if tracing.tracer is not None:
+                table = tracing.tracer.handlers(api.full_name, table)
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(api.full_name, table),))
             names.append(api.full_name)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(names, server)
-        try:
-            self.port = server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {host}:{port}") from error
+        if self._reflected:
+            reflection.enable_server_reflection(names, server)
+        self._listen(server, host, port)
         await server.start()
         for name in ("", *(api.full_name for api, _ in self._apis)):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._server = server
         return self.port
+
+    def _listen(self, server: grpc.aio.Server, host: str, port: int) -> None:
+        tls = self._tls
+        second = tls.second if tls is not None else None
+        if tls is None:
+            self.port = _bound(server.add_insecure_port, f"{host}:{port}")
+            return
+        credentials = tls.files.credentials(require_client=tls.files.has_client_ca and second is None)
+        self.port = _bound(partial(server.add_secure_port, server_credentials=credentials), f"{host}:{port}")
+        if second is not None:
+            strict = tls.files.credentials(require_client=True)
+            add = partial(server.add_secure_port, server_credentials=strict)
+            self.mtls_port = _bound(add, f"{second[0]}:{second[1]}")
 
     async def drain(self) -> None:
         """Say "not serving", take no new calls, finish those under way, stop."""
@@ -77,6 +105,13 @@ class GrpcServer:
         await asyncio.sleep(self._limits.notice_seconds)
         await self._server.stop(self._limits.drain_seconds)
         self._server = None
+
+
+def _bound(add: Callable[[str], int], address: str) -> int:
+    try:
+        return add(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}") from error
 
 
 def _options(limits: Limits) -> list[tuple[str, Any]]:
@@ -89,6 +124,9 @@ def _options(limits: Limits) -> list[tuple[str, Any]]:
         ("grpc.max_metadata_size", _METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
         ("grpc.max_concurrent_streams", limits.concurrent_streams),
+        ("grpc.max_connection_age_ms", int(limits.connection_seconds * 1_000)),
+        ("grpc.max_connection_age_grace_ms", int(limits.connection_seconds * 1_000)),
+        ("grpc.max_connection_idle_ms", int(limits.idle_connection_seconds * 1_000)),
         ("grpc.keepalive_time_ms", int(limits.keepalive_seconds * 1_000)),
         ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout_seconds * 1_000)),
         ("grpc.keepalive_permit_without_calls", 1),

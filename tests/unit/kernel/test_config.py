@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from forecourt.access.identity import development_key
 from forecourt.config import ConfigError, ServiceSettings, Settings, load, load_from, split_address
-
-KEY = "k" * 32
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +31,9 @@ def test_defaults_fit_a_laptop() -> None:
         ("HTTP_LISTEN", "127.0.0.1:http"),
         ("FORECOURT_ENV", "staging"),
         ("FORECOURT_CLOCK", "fast"),
-        ("FORECOURT_TOKEN_KEY", "short"),
+        ("FORECOURT_JWKS_URL", "ftp://keys"),
+        ("FORECOURT_RATE_LIMIT", "-1"),
+        ("GRPC_MTLS_LISTEN", "somewhere"),
         ("FORECOURT_RETRY_DELAYS", "1,soon"),
         ("FORECOURT_RETRY_DELAYS", "1,-10"),
         ("FORECOURT_POOL_SIZE", "0"),
@@ -79,26 +78,13 @@ def test_delays_are_a_list_of_seconds() -> None:
     assert delays == (0.5, 2.0)
 
 
-def test_production_has_no_default_key_and_no_virtual_clock() -> None:
-    production = {"FORECOURT_ENV": "production"}
-    with pytest.raises(ConfigError, match="FORECOURT_TOKEN_KEY"):
-        load_from(Settings, production).tokens()
-    load_from(Settings, production | {"FORECOURT_TOKEN_KEY": KEY}).tokens()
+def test_production_has_no_virtual_clock() -> None:
     with pytest.raises(ConfigError, match="FORECOURT_CLOCK"):
-        load_from(Settings, production | {"FORECOURT_CLOCK": "virtual"})
-
-
-def test_processes_of_one_data_folder_share_the_development_key(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    issued = load_from(Settings, {"FORECOURT_DATA": str(folder)}).tokens().issue("amy", dealers=["D001"])
-    verified = load_from(Settings, {"FORECOURT_DATA": str(folder)}).tokens().verify(f"Bearer {issued}")
-    assert (verified.actor_id, verified.dealers) == ("amy", ("D001",))
-    assert (folder / "token.key").stat().st_mode & 0o077 == 0
-    assert development_key(folder) == development_key(folder)
+        load_from(Settings, {"FORECOURT_ENV": "production", "FORECOURT_CLOCK": "virtual"})
 
 
 def test_a_secret_is_not_shown() -> None:
-    assert KEY not in repr(load_from(Settings, {"FORECOURT_TOKEN_KEY": KEY}))
+    assert "s3cret" not in repr(load_from(Settings, {"FORECOURT_VAULT_TOKEN": "s3cret"}))
 
 
 def test_a_service_adds_its_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
