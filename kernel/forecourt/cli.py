@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from forecourt import cli_care
+from forecourt import cli_backup, cli_care
 from forecourt.access.permissions import RolesError
 from forecourt.cli_care import moment as to_moment
 from forecourt.config import ConfigError, Settings, load
@@ -27,6 +27,7 @@ app.add_typer(parked_app, name="parked")
 keys_app = typer.Typer(no_args_is_help=True, help="The keys of persons, and the master key that wraps them.")
 app.add_typer(keys_app, name="keys")
 cli_care.add_to(app)
+app.add_typer(cli_backup.app, name="backup")
 
 Services = Annotated[list[str] | None, typer.Argument(help="Services, all that are installed by default.")]
 With = Annotated[list[str] | None, typer.Option("--with", help="A further role in the same process.")]

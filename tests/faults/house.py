@@ -8,7 +8,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from forecourt.embedded import EmbeddedPostgres, EmbeddedRabbitMQ
+from forecourt.embedded.process import free_port
 from forecourt.messaging.cloudevents import EXCHANGE
 from forecourt.messaging.forwarder import connect
 from forecourt.messaging.parked import list_parked
@@ -55,6 +56,18 @@ class Fortress(House):
         )
         assert child.pid != pid
         await self.platform.supervisor.wait_ready(name, seconds=SECONDS)
+
+    async def replicate(self, name: str, number: int = 2) -> str:
+        """Start another process of a role, and wait until it is ready; its name."""
+        spec, twin = self.child(name).spec, f"{name}-{number}"
+        address = f"127.0.0.1:{free_port()}"
+        env = {**spec.env, "HTTP_LISTEN": address}
+        if "GRPC_LISTEN" in env:
+            env["GRPC_LISTEN"] = f"127.0.0.1:{free_port()}"
+        self.platform.addresses[twin] = address
+        second = replace(spec, name=twin, env=env, health=f"http://{address}/readyz")
+        await self.platform.supervisor.start_all([second], seconds=SECONDS)
+        return twin
 
     async def all_ready(self) -> None:
         """Wait until every process says that it is ready."""

@@ -47,6 +47,8 @@ class Load:
     seller: Client
     manager: Client
     answers: list[Answer] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    """How long each accepted command took its caller, with all attempts."""
     in_flight: int = 0
     retried: int = 0
     stopping: bool = False
@@ -63,6 +65,7 @@ class Load:
         command_id, attempts, end = str(uuid4()), 0, monotonic() + SECONDS
         await asyncio.sleep(PACE_SECONDS)
         self.in_flight += 1
+        began = monotonic()
         try:
             while True:
                 attempts += 1
@@ -78,6 +81,7 @@ class Load:
             self.in_flight -= 1
         kept = Answer(rpc, command_id, fields, answer.id, answer.version, answer.position, attempts)
         self.answers.append(kept)
+        self.seconds.append(monotonic() - began)
         return answer
 
     async def dealer(self, number: int) -> None:
@@ -111,11 +115,20 @@ class Load:
 
 
 @asynccontextmanager
-async def load(house: Fortress) -> AsyncIterator[Load]:
-    """A load on the platform for as long as the context lasts; then its stories are told to their end."""
-    one = Load(house.client(ACTOR), house.client("manager"))
+async def load(
+    house: Fortress,
+    seller: Client | None = None,
+    manager: Client | None = None,
+    *,
+    dealers: int = DEALERS,
+) -> AsyncIterator[Load]:
+    """A load on the platform for as long as the context lasts; then its stories are told to their end.
+
+    ``seller`` and ``manager`` are other clients than the usual ones, who call the first process that serves.
+    """
+    one = Load(seller or house.client(ACTOR), manager or house.client("manager"))
     async with asyncio.TaskGroup() as group:
-        for number in range(DEALERS):
+        for number in range(dealers):
             group.create_task(one.dealer(number))
         try:
             yield one

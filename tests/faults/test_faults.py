@@ -17,7 +17,6 @@ import pytest
 import pytest_asyncio
 
 from forecourt.discovery import find_services
-from forecourt.embedded.process import free_port
 from forecourt.eventstore.port import Batch
 from forecourt.messaging.cloudevents import CONTENT_TYPE, EXCHANGE
 from forecourt.messaging.forwarder import Forwarder, connect
@@ -206,18 +205,8 @@ def _order_of(customer_id: str) -> dict[str, object]:
 
 
 async def test_two_relays_and_two_projectors_at_once_and_the_leader_killed(house: Fortress) -> None:
-    supervisor = house.platform.supervisor
     for name in ("relay", "project"):
-        spec = house.child(name).spec
-        address = f"127.0.0.1:{free_port()}"
-        house.platform.addresses[f"{name}-2"] = address
-        second = replace(
-            spec,
-            name=f"{name}-2",
-            env={**spec.env, "HTTP_LISTEN": address},
-            health=f"http://{address}/readyz",
-        )
-        await supervisor.start_all([second], seconds=SECONDS)
+        await house.replicate(name)
     try:
         async with load(house) as sent:
             await sent.accepted(40)
@@ -230,7 +219,7 @@ async def test_two_relays_and_two_projectors_at_once_and_the_leader_killed(house
             assert await _works(house, name) > 0
     finally:
         for name in ("relay-2", "project-2"):
-            await supervisor.stop(name)
+            await house.platform.supervisor.stop(name)
 
 
 async def _works(house: Fortress, process: str) -> float:
@@ -320,13 +309,13 @@ async def test_the_checks_notice_what_is_lost_or_doubled(house: Fortress) -> Non
         await assert_nothing_lost_or_doubled(house, sent)
     house.tapped[:] = tapped_events
 
-    some = "SELECT customer_id FROM customer.customer_v1 ORDER BY customer_id LIMIT 1"
+    some = "SELECT customer_id FROM customer.customer ORDER BY customer_id LIMIT 1"
     [(customer_id,)] = await house.sql(some)
-    await house.sql("UPDATE customer.customer_v1 SET name = name || '!' WHERE customer_id = $1", customer_id)
+    await house.sql("UPDATE customer.customer SET name = name || '!' WHERE customer_id = $1", customer_id)
     with pytest.raises(AssertionError, match=r"customer\.customer"):
         await assert_nothing_lost_or_doubled(house, sent)
     await house.sql(
-        "UPDATE customer.customer_v1 SET name = rtrim(name, '!') WHERE customer_id = $1", customer_id
+        "UPDATE customer.customer SET name = rtrim(name, '!') WHERE customer_id = $1", customer_id
     )
 
     one = "SELECT event_id FROM notify.processed_event LIMIT 1"

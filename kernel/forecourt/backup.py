@@ -1,0 +1,388 @@
+"""``forecourt backup``: pg_dump and pg_restore, wrapped so that a backup is one moment, complete, and known to be good.
+
+A backup is a folder with ``events.dump`` (all schemas but the keys of persons) and ``manifest.json``, and, at
+another place, a file with the keys. Whoever has both can read everything: keep them on different media. Both are
+dumped in one snapshot of the database. Read models hold personal data in clear, which destroying a key would not erase
+from a backup: they are left out, unless asked for, and built anew from the events.
+
+``verify`` restores into a database of its own, replays it, and compares the events and all states with the manifest; it
+builds every read model, and compares it with the one in the backup where there is one.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import msgspec
+
+from forecourt.config import ConfigError, Settings
+from forecourt.embedded.postgres import programs
+from forecourt.embedded.process import EmbeddedServerError
+from forecourt.errors import InvalidInput, Refused
+from forecourt.fingerprints import Category, fingerprints
+from forecourt.projections import tables
+from forecourt.projections.folding import load_target
+from forecourt.projections.follower import Follower
+from forecourt.projections.projection import Projection
+from forecourt.projections.rebuild import Rebuild
+from forecourt.runtime import Runtime, ServiceRuntime
+from forecourt.service import Service
+
+DUMP = "events.dump"
+MANIFEST = "manifest.json"
+KEYS_SCHEMA = "keys"
+FORMAT = 1
+
+
+class BackupFailed(Refused):
+    """A program of PostgreSQL is missing, too old, or failed; or the backup does not fit. The message says which."""
+
+
+class NotEmpty(Refused):
+    """The database to restore into holds something already."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a backup is: the source's position and fingerprints at its moment, and the digests of its files."""
+
+    format: int
+    created_at: datetime
+    server_version: int
+    position: int
+    dump_sha256: str
+    keys_sha256: str
+    read_models: bool
+    categories: dict[str, Category]
+    """Empty where the backup was made without hashes."""
+
+
+# --- create
+
+
+async def create(
+    services: Sequence[Service],
+    settings: Settings,
+    folder: Path,
+    keys_file: Path,
+    *,
+    hashes: bool = True,
+    read_models: bool = False,
+) -> Manifest:
+    """Back up the database of the settings; the platform may go on meanwhile.
+
+    Without ``hashes`` the source is not replayed, and `verify` has no states to compare with. Where a person is erased
+    while it is, the states in the manifest are those after it. Raises `ConfigError` where events are not in
+    ``DATABASE_URL``, `BackupFailed`, and `InvalidInput` for a place that cannot be used.
+    """
+    if settings.store != settings.database:
+        raise ConfigError("EVENT_STORE_URL: is another store than DATABASE_URL; see docs/backup.md")
+    _prepare_places(folder, keys_file)
+    connection = await _connect(settings.database)
+    try:
+        version = connection.get_server_version().major
+        program = await _program("pg_dump", version)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
+            position = await connection.fetchval("SELECT coalesce(max(position), 0) FROM events.event")
+            dump = [program, "--format=custom", f"--snapshot={snapshot}"]
+            left_out = [] if read_models else await _read_model_relations(connection)
+            without = [f"--exclude-schema={KEYS_SCHEMA}", *(f"--exclude-table={name}" for name in left_out)]
+            await _run([*dump, *without], settings.database, output=folder / DUMP)
+            await _run([*dump, f"--schema={KEYS_SCHEMA}"], settings.database, output=keys_file)
+    finally:
+        await connection.close()
+    categories = await _fingerprints(services, settings, position, with_keys=True) if hashes else {}
+    manifest = Manifest(
+        FORMAT,
+        datetime.now(UTC),
+        version,
+        position,
+        await asyncio.to_thread(_sha256, folder / DUMP),
+        await asyncio.to_thread(_sha256, keys_file),
+        read_models,
+        categories,
+    )
+    # Last: a folder without a manifest is not a backup.
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    return manifest
+
+
+async def _read_model_relations(connection: Any) -> list[str]:
+    """The tables and views of all read models, and their registries, whichever release made them."""
+    schemas = await connection.fetch(
+        "SELECT nspname FROM pg_namespace n WHERE to_regclass(format('%I.projection_quarantine', nspname)) IS NOT NULL"
+    )
+    found = []
+    for (schema,) in schemas:
+        rows = await connection.fetch(f'SELECT name, relation FROM "{schema}".projection')
+        names = {"projection", "projection_quarantine", *(name for row in rows for name in row)}
+        found += [f'"{schema}"."{name}"' for name in sorted(names)]
+    return found
+
+
+def _prepare_places(folder: Path, keys_file: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInput(f"folder: {folder} is not empty", fields={"folder": "must be new or empty"})
+    if keys_file.exists():
+        raise InvalidInput(f"keys: {keys_file} is there already", fields={"keys": "must be a new file"})
+    if keys_file.resolve().is_relative_to(folder.resolve()):
+        reason = "must not lie with the backup: whoever has both can read everything"
+        raise InvalidInput(f"keys: {reason}", fields={"keys": reason})
+    folder.mkdir(parents=True, exist_ok=True)
+    keys_file.parent.mkdir(parents=True, exist_ok=True)
+    for file in (folder / DUMP, keys_file):
+        file.touch(mode=0o600)
+
+
+async def _fingerprints(
+    services: Sequence[Service], settings: Settings, until: int, *, with_keys: bool
+) -> dict[str, Category]:
+    runtime = await Runtime.open(services, settings)
+    try:
+        codecs = {part.service.name: part.codec for part in runtime.services}
+        return await fingerprints(runtime.store, services, codecs if with_keys else None, until=until)
+    finally:
+        await runtime.close()
+
+
+# --- restore
+
+
+async def restore(folder: Path, keys_file: Path | None, url: str) -> Manifest:
+    """Restore a backup into the empty database at ``url``; without ``keys_file`` no personal data can be read there.
+
+    All or nothing, but for the keys, which come last. Raises `NotEmpty`, `BackupFailed` and `ConfigError`.
+    """
+    manifest = await asyncio.to_thread(read_manifest, folder, keys_file)
+    connection = await _connect(url)
+    try:
+        present = await connection.fetch(
+            "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_'"
+            " AND nspname NOT IN ('public', 'information_schema')"
+        )
+        version = connection.get_server_version().major
+    finally:
+        await connection.close()
+    if present:
+        names = ", ".join(sorted(row["nspname"] for row in present))
+        raise NotEmpty(f"database: holds the schemas {names}; restore into an empty one")
+    program = await _program("pg_restore", version)
+    options = ["--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges", "--dbname="]
+    for file in (folder / DUMP, keys_file):
+        if file is not None:
+            await _run([program, *options, str(file)], url)
+    return manifest
+
+
+def read_manifest(folder: Path, keys_file: Path | None) -> Manifest:
+    """The manifest of a backup whose files are whole. Raises `BackupFailed`."""
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except OSError:
+        raise BackupFailed(f"{folder}: has no {MANIFEST}, so it is no finished backup") from None
+    except msgspec.DecodeError as error:
+        raise BackupFailed(f"{folder / MANIFEST}: {error}") from None
+    if manifest.format != FORMAT:
+        raise BackupFailed(f"{folder / MANIFEST}: has format {manifest.format}, this release reads {FORMAT}")
+    for file, digest in ((folder / DUMP, manifest.dump_sha256), (keys_file, manifest.keys_sha256)):
+        if file is not None and (not file.is_file() or _sha256(file) != digest):
+            raise BackupFailed(f"{file}: is missing, damaged, or of another backup")
+    return manifest
+
+
+# --- verify
+
+
+async def verify(
+    services: Sequence[Service],
+    settings: Settings,
+    folder: Path,
+    keys_file: Path | None,
+    *,
+    restored: bool = False,
+) -> list[str]:
+    """What is wrong with a backup, in words; empty: nothing.
+
+    Restores it into a database of its own on the server of ``DATABASE_URL``, which is dropped in the end; with
+    ``restored`` it looks at ``DATABASE_URL`` itself, into which it was restored and where nothing has run since.
+    Without ``keys_file`` states are not compared. Raises `BackupFailed` and `ConfigError`.
+    """
+    if restored:
+        manifest = await asyncio.to_thread(read_manifest, folder, keys_file)
+        return await _compare(services, settings, manifest, with_keys=keys_file is not None)
+    async with _scratch(settings.database) as url:
+        manifest = await restore(folder, keys_file, url)
+        scratch = settings.model_copy(update={"database_url": url, "event_store_url": None})
+        return await _compare(services, scratch, manifest, with_keys=keys_file is not None)
+
+
+@asynccontextmanager
+async def _scratch(url: str) -> AsyncIterator[str]:
+    """A new database on the same server, dropped in the end."""
+    name = f"forecourt_verify_{uuid4().hex[:12]}"
+    connection = await _connect(url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        try:
+            yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+        finally:
+            await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+async def _compare(
+    services: Sequence[Service], settings: Settings, manifest: Manifest, *, with_keys: bool
+) -> list[str]:
+    runtime = await Runtime.open(services, settings)
+    try:
+        head = await runtime.store.head()
+        wrong = [f"the head is {head}, and was {manifest.position}"] if head != manifest.position else []
+        if manifest.categories:
+            codecs = {part.service.name: part.codec for part in runtime.services}
+            found = await fingerprints(
+                runtime.store, services, codecs if with_keys else None, until=manifest.position
+            )
+            wrong += differences(manifest.categories, found, with_states=with_keys)
+        for part in runtime.services if with_keys else ():
+            wrong += await _check_read_models(runtime, part, compare=manifest.read_models)
+        return wrong
+    finally:
+        await runtime.close()
+
+
+def differences(
+    wanted: dict[str, Category], found: dict[str, Category], *, with_states: bool = True
+) -> list[str]:
+    """How fingerprints differ, in words."""
+    wrong = [f"category {name}: is missing" for name in sorted(wanted.keys() - found.keys())]
+    wrong += [f"category {name}: was not there" for name in sorted(found.keys() - wanted.keys())]
+    for name in sorted(wanted.keys() & found.keys()):
+        one, other = wanted[name], found[name]
+        if (one.streams, one.events, one.stored) != (other.streams, other.events, other.stored):
+            wrong.append(
+                f"category {name}: {other.events} events, not the same as the {one.events} of the source"
+            )
+        elif with_states and one.states and one.states != other.states:
+            wrong.append(f"category {name}: the same events lead to other states")
+    return wrong
+
+
+async def _check_read_models(runtime: Runtime, part: ServiceRuntime, *, compare: bool) -> list[str]:
+    """Bring each read model up to the head; with ``compare`` rebuild it beside, and compare.
+
+    One of another release is left out.
+    """
+    wrong, schema = [], part.service.name
+    await tables.migrate(runtime.pool, schema, part.service.projections)
+    async with runtime.pool.acquire() as connection:
+        known = await tables.registered(connection, schema)
+    for projection in part.service.projections:
+        active = tables.find(known, projection, "active")
+        if active is None:
+            continue
+        await _bring_up(runtime, part, projection, active)
+        if compare and not await _equals_a_rebuild(runtime, part, projection):
+            wrong.append(f"read model {schema}.{projection.name}: is not what its events lead to")
+    put_aside = await runtime.pool.fetchval(f'SELECT count(*) FROM "{schema}".projection_quarantine')
+    return [*wrong, f"read models of {schema}: {put_aside} events in quarantine"] if put_aside else wrong
+
+
+async def _bring_up(
+    runtime: Runtime, part: ServiceRuntime, projection: Projection[Any], active: tables.Registered
+) -> None:
+    async with runtime.pool.acquire() as connection:
+        registry, schema = part.codec.registry, part.service.name
+        target = await load_target(connection, registry, schema, projection, active)
+    follower = Follower(runtime.pool, part.service.name, part.codec, [target])
+    await follower.follow(runtime.store.read_all(after=target.position, categories=follower.categories))
+
+
+async def _equals_a_rebuild(runtime: Runtime, part: ServiceRuntime, projection: Projection[Any]) -> bool:
+    rebuild = Rebuild(part.service.name, projection, runtime.store, part.codec, runtime.pool)
+    await rebuild.build()
+    difference = await rebuild.diff()
+    await rebuild.abandon()
+    return difference is not None and difference.equal
+
+
+# --- PostgreSQL's programs
+
+
+async def _program(name: str, server: int) -> str:
+    """The path of a client program that is not older than the server: the system's, else the embedded one.
+
+    Raises `BackupFailed`.
+    """
+    tried = []
+    for path in _candidates(name):
+        major = await _major(path)
+        if major >= server:
+            return path
+        tried.append(f"{path} is of PostgreSQL {major}")
+    why = "; ".join(tried) or "none is installed"
+    raise BackupFailed(
+        f"{name}: the server is PostgreSQL {server} and needs a {name} that is not older ({why}): "
+        f"install postgresql-client-{server}"
+    )
+
+
+def _candidates(name: str) -> list[str]:
+    found = [path] if (path := shutil.which(name)) else []
+    try:
+        embedded = programs() / name
+    except EmbeddedServerError:
+        return found
+    return [*found, str(embedded)] if embedded.exists() else found
+
+
+async def _major(path: str) -> int:
+    child = await asyncio.create_subprocess_exec(path, "--version", stdout=asyncio.subprocess.PIPE)
+    output, _ = await child.communicate()
+    # "pg_dump (PostgreSQL) 18.1", also "19beta1" and "19devel".
+    found = re.search(r"\) (\d+)", output.decode())
+    return int(found[1]) if found else 0
+
+
+async def _run(command: Sequence[str], url: str, *, output: Path | None = None) -> None:
+    """Run a client program on a database. The password is not on its command line, where all users could see it."""
+    parts = urlsplit(url)
+    server = f"{parts.hostname or ''}:{parts.port or 5432}"
+    user = f"{parts.username}@" if parts.username else ""
+    address = urlunsplit(parts._replace(netloc=f"{user}{server}"))
+    environment = {**os.environ, "PGPASSWORD": unquote(parts.password or ""), "PGCONNECT_TIMEOUT": "10"}
+    arguments = [f"--dbname={address}" if part == "--dbname=" else part for part in command]
+    if output is not None:
+        arguments += [f"--dbname={address}", f"--file={output}"]
+    child = await asyncio.create_subprocess_exec(
+        *arguments,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await child.communicate()
+    if child.returncode:
+        raise BackupFailed(f"{Path(command[0]).name}: {errors.decode(errors='replace').strip()[-500:]}")
+
+
+async def _connect(url: str) -> "asyncpg.Connection[asyncpg.Record]":
+    try:
+        return await asyncpg.connect(url, timeout=10)
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise ConfigError(f"DATABASE_URL: cannot connect ({type(error).__name__})") from error
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

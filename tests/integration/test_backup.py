@@ -1,0 +1,247 @@
+"""Backups: created beside a running load, restored, verified; and what is wrong with a bad one is said."""
+
+import asyncio
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import msgspec
+import pytest
+import pytest_asyncio
+
+from customer.customer import ChangeCategory, RegisterCustomer, customer
+from customer.service import service
+from forecourt import backup
+from forecourt.backup import BackupFailed, NotEmpty
+from forecourt.config import ConfigError, Settings, load_from
+from forecourt.deciders import Context
+from forecourt.embedded.postgres import programs
+from forecourt.errors import InvalidInput
+from forecourt.eventstore.memory import MemoryEventStore
+from forecourt.fingerprints import canonical, fingerprints
+from forecourt.projections.rebuild import Rebuild
+from forecourt.runtime import Runtime, migrate
+from forecourt.testing.given import NOW
+from forecourt.testing.servers import PostgresServer
+
+pytestmark = pytest.mark.integration
+
+NAME = "王伟"
+
+
+def by_amy() -> Context:
+    """A call of a salesperson."""
+    return Context(NOW, uuid4(), uuid4(), actor_id="amy", dealer_id="D001", brand="hongtong")
+
+
+@dataclass
+class Source:
+    """A database with customers in it, half of whose read models are up to date."""
+
+    settings: Settings
+    runtime: Runtime
+    folder: Path
+    keys: Path
+
+    @property
+    def url(self) -> str:
+        return self.settings.database
+
+    async def register(self, count: int = 1) -> None:
+        commands = self.runtime.services[0].commands
+        for _ in range(count):
+            made = await commands.execute(customer, RegisterCustomer(kind="prospect", name=NAME), by_amy())
+            change = ChangeCategory(customer_id=made.id, category="buyer")
+            await commands.execute(customer, change, by_amy())
+
+    async def create(self, *, read_models: bool = False) -> backup.Manifest:
+        return await backup.create([service], self.settings, self.folder, self.keys, read_models=read_models)
+
+    def plain(self) -> str:
+        """The dump in SQL."""
+        command = [str(programs() / "pg_restore"), "--file=-", str(self.folder / "events.dump")]
+        return subprocess.run(command, capture_output=True, check=True).stdout.decode()
+
+    async def verify(self, settings: Settings | None = None, **options: bool) -> list[str]:
+        return await backup.verify([service], settings or self.settings, self.folder, self.keys, **options)
+
+
+@pytest_asyncio.fixture
+async def source(database_url: str, tmp_path: Path) -> AsyncIterator[Source]:
+    variables = {"DATABASE_URL": database_url, "FORECOURT_DATA": str(tmp_path / "data")}
+    settings = load_from(Settings, variables)
+    await migrate([service], settings)
+    runtime = await Runtime.open([service], settings)
+    try:
+        one = Source(settings, runtime, tmp_path / "backup", tmp_path / "elsewhere" / "persons.keys")
+        await one.register(20)
+        yield one
+    finally:
+        await runtime.close()
+
+
+async def test_a_backup_is_one_moment_and_verifies(source: Source) -> None:
+    """While commands go on: what comes later is in neither of the two files."""
+    for projection in service.projections:
+        part = source.runtime.services[0]
+        rebuild = Rebuild("customer", projection, source.runtime.store, part.codec, source.runtime.pool)
+        await rebuild.run()
+    manifest, _ = await asyncio.gather(source.create(read_models=True), source.register(30))
+    head = await source.runtime.store.head()
+    assert 40 <= manifest.position <= head == 100
+    assert manifest.categories["customer"].events == manifest.position
+    assert await source.verify() == []
+    assert NAME in source.plain(), "read models are in clear"
+    for file in (source.folder / "events.dump", source.keys):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_restored_with_and_without_keys(source: Source, postgres_server: PostgresServer) -> None:
+    await source.create()
+    url = postgres_server.create_database()
+    try:
+        assert "enc:v1:" in source.plain()
+        assert NAME not in source.plain(), "personal data is nowhere in clear"
+        restored = source.settings.model_copy(update={"database_url": url})
+        await backup.restore(source.folder, source.keys, url)
+        assert await source.verify(restored, restored=True) == []
+        runtime = await Runtime.open([service], restored)
+        try:
+            (batch,) = [batch async for batch in runtime.store.read_all()]
+            recorded = await runtime.services[0].codec.decode(batch.events)
+            assert {one.event.name for one in recorded if hasattr(one.event, "name")} == {NAME}
+        finally:
+            await runtime.close()
+        with pytest.raises(NotEmpty, match="customer, events, keys, messaging"):
+            await backup.restore(source.folder, source.keys, url)
+    finally:
+        postgres_server.drop_database(url)
+    assert await backup.verify([service], source.settings, source.folder, None) == []
+
+
+async def test_what_was_changed_is_found(source: Source, postgres_server: PostgresServer) -> None:
+    await source.create(read_models=True)
+    url = postgres_server.create_database()
+    restored = source.settings.model_copy(update={"database_url": url})
+    try:
+        await backup.restore(source.folder, source.keys, url)
+        assert await source.verify(restored, restored=True) == []
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(
+                "UPDATE customer.customer SET kind = 'vip' WHERE customer_id ="
+                " (SELECT min(customer_id::text)::uuid FROM customer.customer)"
+            )
+            assert await source.verify(restored, restored=True) == [
+                "read model customer.customer: is not what its events lead to"
+            ]
+            await connection.execute("DELETE FROM keys.person_key")
+            found = await source.verify(restored, restored=True)
+            assert "category customer: the same events lead to other states" in found
+            await connection.execute("UPDATE events.event SET actor_id = 'eve' WHERE position = 7")
+            found = await source.verify(restored, restored=True)
+            assert "category customer: 40 events, not the same as the 40 of the source" in found
+            await connection.execute("DELETE FROM events.event WHERE position = 40")
+            found = await source.verify(restored, restored=True)
+            assert found[0] == "the head is 39, and was 40"
+        finally:
+            await connection.close()
+    finally:
+        postgres_server.drop_database(url)
+
+
+async def test_damaged_files_and_wrong_places_are_refused(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="must not lie with the backup"):
+        await backup.create([service], source.settings, source.folder, source.folder / "keys")
+    elsewhere = source.settings.model_copy(update={"event_store_url": "esdb://127.0.0.1:2113"})
+    with pytest.raises(ConfigError, match=r"docs/backup\.md"):
+        await backup.create([service], elsewhere, source.folder, source.keys)
+    with pytest.raises(BackupFailed, match="no finished backup"):
+        await source.verify()
+    await source.create()
+    with pytest.raises(InvalidInput, match="not empty"):
+        await source.create()
+    with source.keys.open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(BackupFailed, match=r"persons\.keys: is missing, damaged, or of another backup"):
+        await source.verify()
+
+
+async def test_programs_that_are_missing_or_too_old_are_named(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "bin" / "pg_dump"
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(old.parent))
+    monkeypatch.setattr(backup, "programs", lambda: tmp_path / "nowhere")
+    with pytest.raises(BackupFailed, match=r"pg_dump is of PostgreSQL 9.*install postgresql-client-1\d"):
+        await source.create()
+
+
+async def test_the_commands(source: Source, postgres_server: PostgresServer) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        variables = {"DATABASE_URL": source.url, "FORECOURT_DATA": str(source.settings.forecourt_data)}
+        return subprocess.run(
+            [sys.executable, "-m", "forecourt.cli", "backup", *arguments],
+            env={**os.environ, **variables, "AMQP_URI": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    folder, keys = str(source.folder), ("--keys", str(source.keys))
+    await migrate_all(source.settings)
+    done = await asyncio.to_thread(run, "create", folder, *keys)
+    assert (done.returncode, done.stdout) == (0, "backed up at position 40, 40 events in 1 categories\n"), (
+        done.stderr
+    )
+    assert (await asyncio.to_thread(run, "verify", folder)).returncode == 2
+    done = await asyncio.to_thread(run, "verify", folder, *keys)
+    assert (done.returncode, done.stdout) == (0, "backup: ok\n"), done.stderr + done.stdout
+    url = postgres_server.create_database()
+    try:
+        done = await asyncio.to_thread(run, "restore", folder, *keys, "--to", url)
+        assert (done.returncode, done.stdout) == (0, "restored up to position 40\n"), done.stderr
+    finally:
+        postgres_server.drop_database(url)
+    manifest = source.folder / "manifest.json"
+    told = msgspec.json.decode(manifest.read_bytes())
+    told["categories"]["customer"]["states"] = "0" * 64
+    manifest.write_bytes(msgspec.json.encode(told))
+    done = await asyncio.to_thread(run, "verify", folder, *keys)
+    assert (done.returncode, done.stdout) == (1, "category customer: the same events lead to other states\n")
+    left = await source.runtime.pool.fetchval(
+        "SELECT count(*) FROM pg_database WHERE datname ~ '^forecourt_verify'"
+    )
+    assert left == 0
+    assert str(urlsplit(source.url).password) not in done.stderr
+
+
+async def migrate_all(settings: Settings) -> None:
+    """The tables of all services, as on a platform."""
+    from forecourt.discovery import find_services
+
+    await migrate(find_services(), settings)
+
+
+async def test_fingerprints_do_not_depend_on_how_many_streams_fit_into_memory(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = source.runtime.services[0]
+    codecs = {"customer": part.codec}
+    once = await fingerprints(source.runtime.store, [service], codecs, until=40)
+    monkeypatch.setattr("forecourt.fingerprints.STREAMS_AT_ONCE", 3)
+    assert await fingerprints(source.runtime.store, [service], codecs, until=40) == once
+    earlier = await fingerprints(source.runtime.store, [service], codecs, until=39)
+    assert (earlier["customer"].events, earlier["customer"].states != once["customer"].states) == (39, True)
+    assert await fingerprints(MemoryEventStore(), [service], codecs, until=0) == {}
+    assert canonical({"b": {2, 1}, "a": (1, None)}) == canonical({"a": (1, None), "b": {1, 2}})
