@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import typer
 from rich.console import Console
@@ -31,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(answering(doctor))
     app.command()(answering(events))
     app.command()(answering(simulate))
+    app.command()(answering(export))
 
 
 def moment(text: str) -> datetime:
@@ -195,6 +196,7 @@ async def _opened(settings: Settings, reason: str) -> AsyncIterator[Any]:
     """The store, and a display that masks, or decrypts for a reason."""
     import asyncpg
 
+    from forecourt.audit.listing import note_operator
     from forecourt.browsing import Display
     from forecourt.eventstore import open_store
     from forecourt.privacy.keys_postgres import open_keys
@@ -206,6 +208,7 @@ async def _opened(settings: Settings, reason: str) -> AsyncIterator[Any]:
         keys = None
         if reason:
             log.warning("personal data shown", reason=reason)
+            await note_operator(store, "forecourt events")
             pool = await open_pool(settings)
             stack.push_async_callback(pool.close)
             keys = await open_keys(pool, settings)
@@ -255,3 +258,60 @@ async def _print(display: Any, event: Any, form: str) -> None:
     if form == "data":
         sys.stdout.write(f"          {json.dumps(await display.data(event), ensure_ascii=False)}\n")
     sys.stdout.flush()
+
+
+# --- export
+
+
+def export(
+    person: Annotated[str, typer.Argument(help="The person's id, a UUID.")],
+    actor: Annotated[str, typer.Option(help="Who asks for it: the staff id. It goes into the audit.")],
+    form: Annotated[str, typer.Option("--format", help="json or csv.")] = "json",
+    to: Annotated[
+        Path | None, typer.Option(help="A new file, for its owner only; else standard output.")
+    ] = None,
+) -> None:
+    """Write out all that is recorded about one person, with the event that each value is from."""
+    if form not in ("json", "csv"):
+        raise typer.BadParameter("--format must be json or csv")
+    try:
+        person_id = UUID(person)
+    except ValueError:
+        raise typer.BadParameter("the person's id must be a UUID") from None
+    if not actor.strip():
+        raise typer.BadParameter("--actor must not be empty")
+    if to is not None and to.exists():
+        raise typer.BadParameter("--to must be a new file")
+    from forecourt.privacy.export import Entry, as_csv, as_json
+
+    entries: list[Entry] = []
+    operate(_export(load(Settings), person_id, actor.strip(), entries))
+    text = as_json(person_id, entries) + "\n" if form == "json" else as_csv(entries)
+    if to is None:
+        sys.stdout.write(text)
+        return
+    to.touch(mode=0o600, exist_ok=False)
+    to.write_text(text, encoding="utf-8", newline="")
+    out.print(f"export: {len(entries)} events in {to}", highlight=False)
+
+
+async def _export(settings: Settings, person: UUID, actor: str, entries: list[Any]) -> None:
+    from forecourt.audit.entries import PersonalDataRead
+    from forecourt.audit.trail import Origin
+    from forecourt.errors import NotFound
+    from forecourt.privacy.export import Export
+    from forecourt.runtime import Runtime
+
+    services = find_services()
+    runtime = await Runtime.open(services, settings)
+    try:
+        entries += await Export(services, runtime.store, runtime.keys).of(person)
+        if not entries:
+            raise NotFound("person: nothing is recorded")
+        # Before anything is handed out: what could not be noted down is not shown.
+        entry = PersonalDataRead(
+            rpc="forecourt export", subjects=(person,), subject_count=1, roles=(), dealers=(), brands=()
+        )
+        await runtime.audit.trail.record(entry, Origin(correlation_id=uuid4(), actor_id=actor))
+    finally:
+        await runtime.close()

@@ -244,6 +244,47 @@ async def test_no_query_answers_a_personal_value_without_an_entry(
         assert not shown
 
 
+COMMANDS = sorted(
+    f"{service.name}.{rpc.name}"
+    for service in find_services()
+    for api in service.apis
+    for rpc in api.rpcs.values()
+    if rpc.kind is Kind.COMMAND
+)
+
+
+def scribbled(message: Any) -> Any:
+    """The message with a person's name in every text that it has, ids too."""
+    for field, value in message.ListFields():
+        if isinstance(value, str):
+            setattr(message, field.name, NAME)
+        elif isinstance(value, Message):
+            scribbled(value)
+        elif field.is_repeated and field.message_type is None and isinstance(value[0], str):
+            value[0] = NAME
+        elif field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
+            scribbled(value[0])
+    return message
+
+
+async def test_every_command_that_is_refused_is_one_entry(house: House, seller: Client) -> None:
+    """Of every command of every service: as it could be meant, and with a person's name wherever there is text."""
+    expected = Counter[str]()
+    for rpc in COMMANDS:
+        for request in (plausible(METHODS[rpc].input_type), scribbled(plausible(METHODS[rpc].input_type))):
+            correlation_id = str(uuid4())
+            fields = {field.name: value for field, value in request.ListFields()}
+            try:
+                await seller(rpc, metadata={"correlation-id": correlation_id}, **fields)
+            except grpc.aio.AioRpcError as error:
+                expected[correlation_id] += 1
+                assert error.code() is not grpc.StatusCode.INTERNAL, (rpc, error.details())  # noqa: PT017
+    assert len(expected) > len(COMMANDS)
+    rows = await house.sql("SELECT correlation_id FROM events.event WHERE type = 'audit.CommandRefused'")
+    noted = Counter(str(row["correlation_id"]) for row in rows)
+    assert {one: noted[one] for one in expected} == expected
+
+
 async def test_entries_hold_no_value_of_anybody(house: House, seller: Client) -> None:
     await seller.refused(
         "customer.CorrectProfile", customer_id=str(uuid4()), field=1, value=NAME, reason=NOTE
@@ -277,7 +318,7 @@ async def test_the_command_line_shows_it_and_is_noted_down(house: House, auditor
     assert len(lines) == 2
     assert {(line["actor_id"], line["outcome"]) for line in lines} == {("seller", "accepted")}
     assert [line["position"] for line in lines] == sorted(line["position"] for line in lines)
-    table = forecourt("--outcome", "refused")
+    table = forecourt("--outcome", "refused", "--rpc", "customer.AddContactPoint")
     assert "AddContactPoint" in table.stdout
     wrong = forecourt("--outcome", "nonsense")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (1, False)

@@ -105,6 +105,14 @@ async def registered(house: House) -> tuple[Any, str]:
     )
     await amy("sales.QualifyLead", lead_id=lead.id, customer_id=answer.id)
     await amy(
+        "service_desk.ReceiveComplaint",
+        customer_id=answer.id,
+        channel="COMPLAINT_CHANNEL_PHONE",
+        severity="SEVERITY_NORMAL",
+        subject="seats",
+        description=NOTE,
+    )
+    await amy(
         "sales.PlaceOrder",
         customer_id=answer.id,
         model="H5",
@@ -126,7 +134,7 @@ async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:
     amy, customer_id = await registered(house)
     before = await found_in(house.database_url)
     holders = {name.partition(".")[0] for name in before}
-    assert holders == {"customer", "sales", "notify"}, before
+    assert holders == {"customer", "sales", "service_desk", "notify"}, before
     assert not any(name.startswith("events.") for name in before), before
 
     await amy("customer.RequestErasure", customer_id=customer_id, reason="ERASURE_REASON_CUSTOMER_REQUEST")
@@ -173,7 +181,7 @@ async def test_the_proof_can_be_checked_against_the_key_store(house: House) -> N
 
 
 async def test_what_is_built_anew_after_the_erasure_is_what_was_there(house: House) -> None:
-    services = find_services(["customer", "sales", "notify"])
+    services = find_services(["customer", "sales", "service_desk", "notify"])
     runtime = await Runtime.open(services, house.platform.settings)
     try:
         for part in runtime.services:

@@ -309,13 +309,13 @@ async def test_the_checks_notice_what_is_lost_or_doubled(house: Fortress) -> Non
         await assert_nothing_lost_or_doubled(house, sent)
     house.tapped[:] = tapped_events
 
-    some = "SELECT customer_id FROM customer.customer_v1 ORDER BY customer_id LIMIT 1"
+    some = "SELECT customer_id FROM customer.customer ORDER BY customer_id LIMIT 1"
     [(customer_id,)] = await house.sql(some)
-    await house.sql("UPDATE customer.customer_v1 SET name = name || '!' WHERE customer_id = $1", customer_id)
+    await house.sql("UPDATE customer.customer SET name = name || '!' WHERE customer_id = $1", customer_id)
     with pytest.raises(AssertionError, match=r"customer\.customer"):
         await assert_nothing_lost_or_doubled(house, sent)
     await house.sql(
-        "UPDATE customer.customer_v1 SET name = rtrim(name, '!') WHERE customer_id = $1", customer_id
+        "UPDATE customer.customer SET name = rtrim(name, '!') WHERE customer_id = $1", customer_id
     )
 
     one = "SELECT event_id FROM notify.processed_event LIMIT 1"

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from forecourt.eventstore.memory import MemoryEventStore
@@ -14,6 +15,7 @@ from forecourt.projections.rebuild import Rebuild, drop_retired, quarantined
 from forecourt.projections.tables import TableMismatch
 from tests.integration.projection_shop import (
     Bank,
+    Closed,
     Deposited,
     Noted,
     Opened,
@@ -363,3 +365,41 @@ class NoLease:
 
     async def __aexit__(self, *_: object) -> None:
         return None
+
+
+def swept_journal() -> Projection[Any]:
+    """Every entry of an account is rewritten when the account is closed."""
+    entries = journal()
+
+    @entries.on_all(Closed, "account_id")
+    def _forgotten(row: Any) -> Any:
+        return msgspec.structs.replace(row, kind="forgotten")
+
+    return entries
+
+
+async def test_all_rows_of_somebody_are_rewritten_whether_in_the_database_in_memory_or_in_the_batch(
+    shop: Bank,
+) -> None:
+    one, two, kept = account(1), account(2), account(3)
+    for owner in (one, two, kept):
+        await shop.tell(owner, Opened(owner="x"), Deposited(amount=1))
+    async with running(shop.runner(swept_journal())):
+        position = await shop.tell(one, Closed())
+        await shop.reached(position, "entry")
+    # A process that has none of the rows in memory, and a row that is new in the same batch.
+    await shop.tell(two, Deposited(amount=2))
+    position = await shop.tell(two, Closed())
+    async with running(shop.runner(swept_journal())):
+        await shop.reached(position, "entry")
+        # Rows in memory are those of the database.
+        position = await shop.tell(two, Deposited(amount=3))
+        await shop.reached(position, "entry")
+    rows = await shop.pool.fetch("SELECT account_id, kind, count(*) FROM bank.entry GROUP BY 1, 2")
+    assert {(row["account_id"], row["kind"]): row["count"] for row in rows} == {
+        (one, "forgotten"): 3,
+        (two, "forgotten"): 4,
+        (two, "Deposited"): 1,
+        (kept, "Opened"): 1,
+        (kept, "Deposited"): 1,
+    }

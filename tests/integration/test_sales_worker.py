@@ -1,5 +1,6 @@
 """Sales on real servers: what the worker finishes for processes that died, and reservations that run out."""
 
+import base64
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -212,3 +213,16 @@ async def test_a_reservation_runs_out_by_the_virtual_clock(platform: Platform, s
     )
     await connection.close()
     assert [row["reason"] for row in reasons] == ["expired"]
+
+
+async def test_a_document_in_quarantine_expires_with_its_key(platform: Platform, seller: SalesClient) -> None:
+    document = base64.b64encode(b"<adf><name>Ouyang Expired</adf>").decode()
+    lead_id = (await seller("CaptureAdfLead", {"xml": document}))["id"]
+    mine = lambda answer: [one for one in answer["leads"] if one["lead_id"] == lead_id]  # noqa: E731
+    await soon(seller, "ListQuarantinedLeads", {}, mine)
+    pool = await asyncpg.create_pool(platform.environment["DATABASE_URL"], min_size=1, max_size=1)
+    await ClockStore(pool).advance(timedelta(days=91))
+    await soon(seller, "ListQuarantinedLeads", {}, lambda answer: not mine(answer))
+    held = "SELECT count(*) FROM keys.person_key WHERE person_id = $1 AND wrapped IS NOT NULL"
+    assert await pool.fetchval(held, UUID(lead_id)) == 0
+    await pool.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import getpass
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
@@ -18,6 +18,7 @@ from forecourt.clock import SystemClock
 from forecourt.config import Settings
 from forecourt.errors import InvalidInput
 from forecourt.eventstore import open_store
+from forecourt.eventstore.port import EventStore
 from forecourt.projections.queries import PageRequest, ReadModels, Where, contains, eq, ge, gt, lt
 from forecourt.runtime import open_pool
 
@@ -82,9 +83,8 @@ async def show_entries(
         read_models = ReadModels(pool, "audit", [entries])
         store = await open_store(settings.store)
         try:
-            trail = AuditTrail(store, SystemClock())
             rows = await _newest(read_models, where, question.limit)
-            await _note(trail, rows)
+            await note_operator(store, RPC, dict.fromkeys(s for row in rows for s in row.subjects))
             _print(rows, out, as_json=as_json)
             last = max((row.position for row in rows), default=await read_models.position(entries))
             while follow:
@@ -119,18 +119,21 @@ async def _newest(read_models: ReadModels, where: Sequence[Where], limit: int) -
     return rows[::-1]
 
 
-async def _note(trail: AuditTrail, rows: Sequence[EntryRow]) -> None:
-    """Leave an entry about who looked, as the operating system knows them."""
-    subjects = dict.fromkeys(subject for row in rows for subject in row.subjects)
+async def note_operator(store: EventStore, command: str, subjects: Collection[str] = ()) -> None:
+    """Leave an entry about who looks at personal data in a terminal, as the operating system knows them.
+
+    ``subjects`` are ids as far as they are known beforehand. Raises `forecourt.audit.trail.AuditUnavailable`.
+    """
     entry = PersonalDataRead(
-        rpc=RPC,
+        rpc=command,
         subjects=tuple(UUID(subject) for subject in list(subjects)[:MAX_SUBJECTS]),
         subject_count=len(subjects),
         roles=("operator",),
         dealers=("*",),
         brands=("*",),
     )
-    await trail.record(entry, Origin(uuid4(), f"operator:{getpass.getuser()}"))
+    origin = Origin(uuid4(), f"operator:{getpass.getuser()}")
+    await AuditTrail(store, SystemClock()).record(entry, origin)
 
 
 def _print(rows: Sequence[EntryRow], out: Console, *, as_json: bool) -> None:

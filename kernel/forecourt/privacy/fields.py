@@ -18,6 +18,11 @@ ERASED = "[erased]"
 """What a text reads as after its person was erased."""
 
 
+def erased_text(text: str) -> str:
+    """What a text reads as after its person was erased: where nothing was said, nothing."""
+    return ERASED if text else text
+
+
 class PersonalFieldError(Exception):
     """A class marks a field as personal in a way that cannot be erased. Found at start."""
 

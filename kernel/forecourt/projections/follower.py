@@ -7,9 +7,10 @@ starts again from what the database says.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from forecourt.codec import Codec
 from forecourt.events import Envelope, Recorded
@@ -158,6 +159,12 @@ class Follower:
             target.fold(plan.steps[start : start + SLICE], rows, barred, put_aside)
             if self._writing is not None:
                 await asyncio.sleep(0)
+        swept = target.projection.swept(step[0] for step in plan.steps if isinstance(step, tuple))
+        for cls, ids in swept.items():
+            found = await self._rows_with(target, target.projection.sweeps[cls][0], ids)
+            for key in found.keys() - rows.keys():
+                plan.before[key] = rows[key] = found[key]
+            target.projection.sweep(cls, ids, rows)
         target.has_quarantine = target.has_quarantine or bool(put_aside)
         target.cache.put(rows)
         return target.changes(plan.before, rows, put_aside, len(plan.steps))
@@ -171,6 +178,15 @@ class Follower:
             # The write under way touches none of these keys: those are in the cache.
             records = await self._pool.fetch(table.load_sql, *arguments)
         rows = [table.make_row(record) for record in records]
+        return {target.projection.key_of(row): row for row in rows}
+
+    async def _rows_with(self, target: Target, column: str, ids: Collection[UUID]) -> dict[Key, Any]:
+        """The rows in the database that have one of these ids in a column."""
+        if self._writing is not None:
+            # The write under way may be adding to them.
+            await asyncio.wait([self._writing])
+        records = await self._pool.fetch(target.table.select_sql(column), list(ids))
+        rows = [target.table.make_row(record) for record in records]
         return {target.projection.key_of(row): row for row in rows}
 
     async def _barred(self, target: Target, steps: Sequence[Step]) -> set[str]:

@@ -102,6 +102,10 @@ class Handler:
     """None: the row of the event's own aggregate."""
 
 
+Sweep = tuple[str, Callable[[Any], Any]]
+"""A column, and what becomes of each row that has the id of an event's aggregate in it."""
+
+
 class Projection(Generic[R]):
     """A read model of one service.
 
@@ -133,6 +137,7 @@ class Projection(Generic[R]):
             owner = Owned(shared="shared_with" if "shared_with" in fields else None)
         self.owner = owner
         self.handlers: dict[type[AnyEvent], list[Handler]] = {}
+        self.sweeps: dict[type[AnyEvent], Sweep] = {}
         self._key_values: Any = _getter(self.key)
         missing = set(self.key) - fields
         if missing:
@@ -150,6 +155,22 @@ class Projection(Generic[R]):
         def register(function: F) -> F:
             for cls in classes or tuple(_annotated(function, 1)):
                 self.handlers.setdefault(cls, []).append(Handler(function, key))
+            return function
+
+        return register
+
+    def on_all(self, cls: type[AnyEvent], column: str) -> Callable[[F], F]:
+        """Register ``row -> row`` for all rows that have the id of the event's aggregate in ``column``.
+
+        For what concerns everything about somebody, such as their erasure: it is applied after all other events of
+        the batch, and must not mind being applied again. What is found in the database costs a query an event.
+        """
+        if column not in self.columns:
+            raise ValueError(f"projection {self.name}: on_all: there is no column {column}")
+
+        def register(function: F) -> F:
+            self.sweeps[cls] = column, function
+            self.handlers.setdefault(cls, []).append(Handler(_untouched, _no_key))
             return function
 
         return register
@@ -174,13 +195,31 @@ class Projection(Generic[R]):
         keys = found if isinstance(found, list) else [found]
         return [key if isinstance(key, tuple) else (key,) for key in keys]
 
-    def fold(self, rows: dict[Key, R | None], batch: Iterable[Recorded[AnyEvent]]) -> None:
+    def fold(self, rows: dict[Key, R | None], batch: Sequence[Recorded[AnyEvent]]) -> None:
         """Apply a batch to ``rows`` in place: rows by key, None for one that is gone or never was."""
         handlers = self.handlers
         for recorded in batch:
             for handler in handlers.get(type(recorded.event), ()):
                 for key in self.keys(handler, recorded):
                     rows[key] = handler.fold(rows.get(key), recorded.event, recorded.meta)
+        for cls, ids in self.swept(batch).items():
+            self.sweep(cls, ids, rows)
+
+    def swept(self, batch: Iterable[Recorded[AnyEvent]]) -> dict[type[AnyEvent], set[UUID]]:
+        """The ids whose rows a batch sweeps, by event."""
+        found: dict[type[AnyEvent], set[UUID]] = {}
+        if self.sweeps:
+            for recorded in batch:
+                if type(recorded.event) in self.sweeps:
+                    found.setdefault(type(recorded.event), set()).add(recorded.meta.stream_id)
+        return found
+
+    def sweep(self, cls: type[AnyEvent], ids: set[UUID], rows: dict[Key, R | None]) -> None:
+        """Apply a sweep to those of ``rows`` that have one of ``ids``."""
+        column, function = self.sweeps[cls]
+        for key, row in rows.items():
+            if row is not None and getattr(row, column) in ids:
+                rows[key] = function(row)
 
     def touched(self, batch: Iterable[Recorded[AnyEvent]]) -> set[Key]:
         """The keys of all rows that a batch touches."""
@@ -190,6 +229,14 @@ class Projection(Generic[R]):
             for handler in self.handlers.get(type(recorded.event), ())
             for key in self.keys(handler, recorded)
         }
+
+
+def _no_key(event: Any, meta: Meta) -> None:
+    """No row in particular."""
+
+
+def _untouched(row: Any, event: Any, meta: Meta) -> Any:
+    return row
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Any], Key]:

@@ -111,6 +111,12 @@ class Table:
             return f"SELECT {names} FROM {self.full_name} AS t WHERE {key.quoted} = ANY($1::{key.sql}[])"
         return f"SELECT {names} FROM {self.full_name} AS t JOIN {self._keys()} ON {self._same_key()}"
 
+    def select_sql(self, column: str) -> str:
+        """SELECT of the rows that have one of the ids ``$1`` in a column."""
+        names = ", ".join(f"t.{one.quoted}" for one in self.columns)
+        found = next(one for one in self.columns if one.name == column)
+        return f"SELECT {names} FROM {self.full_name} AS t WHERE {found.quoted} = ANY($1::uuid[])"
+
     def _upsert_sql(self, names: str) -> str:
         arrays = ", ".join(f"${n}::{column.element}[]" for n, column in enumerate(self.columns, start=1))
         values = ", ".join(

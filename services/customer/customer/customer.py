@@ -85,7 +85,7 @@ class ProfileCorrected(Event, name="ProfileCorrected", version=1):
 
     field: ProfileField
     value: Personal[str]
-    reason: str
+    reason: Personal[str]
 
 
 class CategoryChanged(Event, name="CategoryChanged", version=1):
@@ -129,7 +129,7 @@ class InteractionLogged(Event, name="InteractionLogged", version=1):
 
     channel: Literal["call", "visit", "mail", "chat"]
     direction: Literal["inbound", "outbound"]
-    subject: str
+    subject: Personal[str]
     note: Personal[str]
 
 

@@ -63,7 +63,7 @@ class LeadQualified(Event, name="LeadQualified", version=1):
 class LeadDisqualified(Event, name="LeadDisqualified", version=1):
     """Nothing will come of it."""
 
-    reason: str
+    reason: Personal[str]
 
 
 class LeadConverted(Event, name="LeadConverted", version=1):

@@ -1,6 +1,7 @@
 """What the sales service does by itself: the steps that follow from events, and reservations that run out."""
 
 import contextlib
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -23,7 +24,7 @@ from sales.order.events import (
     VehicleReturned,
 )
 from sales.policies import Step
-from sales.read_models import leads, vehicles
+from sales.read_models import leads, quarantined_leads, vehicles
 from sales.vehicle import Vehicle, vehicle
 from sales.vehicle.commands import ExpireReservation
 from sales.vehicle.events import (
@@ -38,7 +39,10 @@ EXPIRED_AT_ONCE = 500
 """Reservations that one run of the timer releases; the next run takes the rest."""
 
 SHREDDED_AT_ONCE = 200
-"""Leads looked up at a time when a customer is erased."""
+"""Leads looked up at a time when a customer is erased, or documents when they expire."""
+
+QUARANTINE_TIME = timedelta(days=90)
+"""How long a document that cannot be read as a lead is kept. Nobody knows whose it is, so nobody else can erase it."""
 
 
 class SalesReactions:
@@ -152,7 +156,19 @@ class SalesReactions:
                 await self._shred(row.lead_id)
             where = [eq("customer_id", event.stream_id), gt("lead_id", rows[-1].lead_id)]
 
-    async def _shred(self, lead_id: UUID) -> None:
+    @every(seconds=5)
+    async def expire_quarantined(self) -> None:
+        """Destroy the keys of quarantined documents that are too old."""
+        rows = await self.read_models.all(
+            quarantined_leads,
+            where=[le("received_at", self.clock.now() - QUARANTINE_TIME)],
+            order=["received_at"],
+            limit=SHREDDED_AT_ONCE,
+        )
+        for row in rows:
+            await self._shred(row.lead_id, command_id=uuid5(row.lead_id, "expire"))
+
+    async def _shred(self, lead_id: UUID, **context: Any) -> None:
         destroyed = await self.keys.destroy(str(lead_id), self.clock.now())
         record = RecordLeadShredding(
             lead_id=lead_id,
@@ -161,7 +177,7 @@ class SalesReactions:
             fingerprint=destroyed.fingerprint,
             proof=destroyed.proof,
         )
-        await self.commands.execute(lead, record, label=str(lead_id))
+        await self.commands.execute(lead, record, **(context or {"label": str(lead_id)}))
 
     @every(seconds=5)
     async def expire_reservations(self) -> None:

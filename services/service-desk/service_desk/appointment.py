@@ -13,7 +13,7 @@ from pydantic import Field
 
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import InvalidInput, Refused
-from forecourt.events import Event
+from forecourt.events import Event, Personal
 from service_desk.fields import Moment, OptionalText, ShortText
 from service_desk.stores import Store
 from service_desk.workshop_day import SLOT_MINUTES
@@ -26,17 +26,17 @@ Minutes = Annotated[int, Field(ge=SLOT_MINUTES, le=480, multiple_of=SLOT_MINUTES
 Technicians = Annotated[int, Field(ge=1, le=4)]
 
 
-class AppointmentRequested(Event, name="AppointmentRequested", version=1):
+class AppointmentRequested(Event, name="AppointmentRequested", version=1, person="customer_id"):
     """A customer asked for an appointment; nothing is held for it yet."""
 
     customer_id: UUID
     vin: str
     kind: Kind
     wished_for: datetime
-    remarks: str
+    remarks: Personal[str]
 
 
-class AppointmentBooked(Event, name="AppointmentBooked", version=1):
+class AppointmentBooked(Event, name="AppointmentBooked", version=1, person="customer_id"):
     """A bay and technicians are held from ``starts_at`` on."""
 
     customer_id: UUID
@@ -45,7 +45,7 @@ class AppointmentBooked(Event, name="AppointmentBooked", version=1):
     starts_at: datetime
     minutes: int
     technicians: int
-    remarks: str
+    remarks: Personal[str]
     hold_id: UUID
     day: date
 
@@ -85,11 +85,11 @@ class NoShowRecorded(Event, name="NoShowRecorded", version=1):
     day: date
 
 
-class AppointmentCancelled(Event, name="AppointmentCancelled", version=1):
+class AppointmentCancelled(Event, name="AppointmentCancelled", version=1, person="customer_id"):
     """The appointment is off; a hold, if there is one, is to be given up."""
 
     customer_id: UUID
-    reason: str
+    reason: Personal[str]
     hold_id: UUID | None
     day: date | None
 

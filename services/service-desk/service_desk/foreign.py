@@ -90,6 +90,10 @@ class VehicleOwnershipRecorded(ForeignEvent, type="customer.VehicleOwnershipReco
     until: date | None
 
 
+class PersonalDataShredded(ForeignEvent, type="customer.PersonalDataShredded", category="customer"):
+    """A customer's personal data is erased."""
+
+
 FOREIGN: tuple[type[ForeignEvent], ...] = (
     VehicleRegistered,
     VehiclePurchased,
@@ -103,4 +107,5 @@ FOREIGN: tuple[type[ForeignEvent], ...] = (
     VehicleDelivered,
     VehicleReturned,
     VehicleOwnershipRecorded,
+    PersonalDataShredded,
 )

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import InvalidInput, Refused
-from forecourt.events import Event
+from forecourt.events import Event, Personal
 from service_desk.fields import Moment, OptionalText
 from trade.vin import VinStr
 
@@ -90,7 +90,7 @@ class ReturnVisitAttempted(Event, name="ReturnVisitAttempted", version=1):
     attempt: int
 
 
-class ReturnVisitCompleted(Event, name="ReturnVisitCompleted", version=1):
+class ReturnVisitCompleted(Event, name="ReturnVisitCompleted", version=1, person="customer_id"):
     """The customer answered. ``csi`` is the weighted mean of the scores, 0 to 10 with one place."""
 
     customer_id: UUID
@@ -101,7 +101,7 @@ class ReturnVisitCompleted(Event, name="ReturnVisitCompleted", version=1):
     answers: tuple[Answer, ...]
     csi: Decimal | None
     satisfied: bool
-    remarks: str
+    remarks: Personal[str]
 
 
 class LowScoreFlagged(Event, name="LowScoreFlagged", version=1):

@@ -8,6 +8,7 @@ import pytest
 
 from forecourt.deciders import Decider
 from forecourt.events import Event, Recorded
+from forecourt.privacy.fields import ERASED
 from forecourt.projections.columns import columns_of
 from forecourt.testing.given import NOW, an_id, given, given_rows, later, recorded
 from service_desk import foreign
@@ -277,3 +278,33 @@ def test_a_row_survives_the_database() -> None:
         value = getattr(row, column.name)
         stored = column.encode(value) if column.encode else value
         assert (column.decode(stored) if column.decode else stored) == value, column.name
+
+
+def test_an_erased_customer_is_in_no_row_and_the_others_stay() -> None:
+    mine = told(history(complaint, COMPLAINT_WAY[:1]), COMPLAINT)
+    customer_id = mine[0].event.customer_id
+    other = recorded(
+        mine[0].event.model_copy(update={"customer_id": an_id("somebody else")}),
+        stream_id=an_id("other"),
+        sequence=1,
+        position=50,
+    )
+    shredded = recorded(foreign.PersonalDataShredded(), stream_id=customer_id, sequence=9, position=99)
+    rows = given_rows(complaints).when(*mine, other, shredded).rows
+    assert (rows[COMPLAINT,].subject, rows[COMPLAINT,].description) == (ERASED, ERASED)
+    assert rows[COMPLAINT,].status == "received"
+    assert rows[an_id("other"),].subject == mine[0].event.subject
+
+
+def test_the_symptoms_and_remarks_of_an_erased_customer_are_gone() -> None:
+    opened = told(history(repair_order, REPAIR_WAY[:1]), ORDER)
+    shredded = recorded(
+        foreign.PersonalDataShredded(), stream_id=opened[0].event.customer_id, sequence=9, position=99
+    )
+    assert given_rows(repair_orders).when(*opened).rows[ORDER,].symptoms
+    assert given_rows(repair_orders).when(*opened, shredded).rows[ORDER,].symptoms == ()
+    booked = recorded(
+        BOOKED.model_copy(update={"remarks": "Mr Wang waits"}), stream_id=ORDER, sequence=1, position=1
+    )
+    gone = recorded(foreign.PersonalDataShredded(), stream_id=BOOKED.customer_id, sequence=9, position=99)
+    assert given_rows(appointments).when(booked, gone).rows[ORDER,].remarks == ERASED

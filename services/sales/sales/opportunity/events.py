@@ -60,13 +60,13 @@ class TestDriveCompleted(Event, name="TestDriveCompleted", version=1, person="cu
     impression: Personal[str]
 
 
-class TestDriveCancelled(Event, name="TestDriveCancelled", version=1):
+class TestDriveCancelled(Event, name="TestDriveCancelled", version=1, person="customer_id"):
     """The customer will not drive the car after all."""
 
     test_drive_id: UUID
     customer_id: UUID
     vin: str
-    reason: str
+    reason: Personal[str]
 
 
 class QuoteIssued(Event, name="QuoteIssued", version=1):
@@ -97,10 +97,10 @@ class OpportunityLost(Event, name="OpportunityLost", version=1, person="customer
     previous: Stage
 
 
-class OpportunityReopened(Event, name="OpportunityReopened", version=1):
+class OpportunityReopened(Event, name="OpportunityReopened", version=1, person="customer_id"):
     """A lost customer is back; the sale goes on at ``stage``."""
 
     customer_id: UUID
-    reason: str
+    reason: Personal[str]
     stage: Stage
     probability: int

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
-from forecourt.events import Event
+from forecourt.events import Event, Personal
 from forecourt.values import Money
 from sales.terms import SaleLine
 
@@ -57,12 +57,12 @@ class PaymentReceived(Event, name="PaymentReceived", version=1):
     balance: Money
 
 
-class PaymentWrittenOff(Event, name="PaymentWrittenOff", version=1):
+class PaymentWrittenOff(Event, name="PaymentWrittenOff", version=1, person="customer_id"):
     """We do not insist on a part of the price."""
 
     customer_id: UUID
     amount: Money
-    reason: str
+    reason: Personal[str]
     balance: Money
 
 
@@ -119,20 +119,20 @@ class VehicleDelivered(Event, name="VehicleDelivered", version=1):
     insurance_until: date | None
 
 
-class OrderCancelled(Event, name="OrderCancelled", version=1):
+class OrderCancelled(Event, name="OrderCancelled", version=1, person="customer_id"):
     """Nothing comes of the order; ``refund`` is what the customer had paid."""
 
     customer_id: UUID
     vin: str | None
-    reason: str
+    reason: Personal[str]
     refund: Money
 
 
-class VehicleReturned(Event, name="VehicleReturned", version=1):
+class VehicleReturned(Event, name="VehicleReturned", version=1, person="customer_id"):
     """The customer gave the delivered car back."""
 
     customer_id: UUID
     vin: str
-    reason: str
+    reason: Personal[str]
     store: str
     odometer_km: int

@@ -92,7 +92,9 @@ def _converted(row: LeadRow | None, e: LeadConverted, m: Meta) -> LeadRow | None
 
 @leads.on()
 def _shredded(row: LeadRow | None, e: LeadShredded, m: Meta) -> LeadRow | None:
-    return row and replace(row, name=ERASED, phone=None, phone_typed=None, email=None, comments="")
+    return row and replace(
+        row, name=ERASED, phone=None, phone_typed=None, email=None, comments="", reason=row.reason and ERASED
+    )
 
 
 class QuarantinedRow(msgspec.Struct, frozen=True):
@@ -115,6 +117,11 @@ quarantined_leads = Projection(
     key="lead_id",
     indexes=[Index(("dealer_id", "received_at")), "received_at"],
 )
+
+
+@quarantined_leads.on()
+def _expired(row: QuarantinedRow | None, e: LeadShredded, m: Meta) -> None:
+    """Nobody can read it any more."""
 
 
 @quarantined_leads.on()

@@ -7,8 +7,10 @@ import msgspec
 from msgspec.structs import replace
 
 from forecourt.events import Meta
+from forecourt.privacy.fields import ERASED
 from forecourt.projections.projection import Index, Projection
 from forecourt.values import Money, zero
+from sales.foreign import PersonalDataShredded
 from sales.order.events import (
     AncillaryOrderAdded,
     DepositReceived,
@@ -184,3 +186,8 @@ def _cancelled(row: OrderRow | None, e: OrderCancelled, m: Meta) -> OrderRow | N
 @orders.on()
 def _returned(row: OrderRow | None, e: VehicleReturned, m: Meta) -> OrderRow | None:
     return row and replace(row, state="returned", reason=e.reason)
+
+
+@orders.on_all(PersonalDataShredded, "customer_id")
+def _erased(row: OrderRow) -> OrderRow:
+    return replace(row, reason=row.reason and ERASED)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from forecourt.events import Event
+from forecourt.events import Event, Personal
 from forecourt.values import Money
 from service_desk.sla import Deadline, Severity, TimeLeft
 
@@ -17,15 +17,15 @@ Clock = Literal["acknowledge", "resolve"]
 EscalationReason = Literal["deadline_missed", "asked_for"]
 
 
-class ComplaintReceived(Event, name="ComplaintReceived", version=1):
+class ComplaintReceived(Event, name="ComplaintReceived", version=1, person="customer_id"):
     """A customer complained. The record refers to the customer and quotes nobody's personal data."""
 
     customer_id: UUID
     channel: Channel
     severity: Severity
     vin: str | None
-    subject: str
-    description: str
+    subject: Personal[str]
+    description: Personal[str]
     repair_order_id: UUID | None
     return_visit_id: UUID | None
 
@@ -101,11 +101,11 @@ class ActionRecorded(Event, name="ActionRecorded", version=1):
     action: str
 
 
-class ResolutionProposed(Event, name="ResolutionProposed", version=1):
+class ResolutionProposed(Event, name="ResolutionProposed", version=1, person="customer_id"):
     """The store replied with what it offers."""
 
     customer_id: UUID
-    resolution: str
+    resolution: Personal[str]
     compensation: Money | None
 
 
@@ -131,9 +131,9 @@ class ComplaintClosed(Event, name="ComplaintClosed", version=1):
     result: Result
 
 
-class ComplaintReopened(Event, name="ComplaintReopened", version=1):
+class ComplaintReopened(Event, name="ComplaintReopened", version=1, person="customer_id"):
     """It was not over."""
 
     customer_id: UUID
-    reason: str
+    reason: Personal[str]
     round: int

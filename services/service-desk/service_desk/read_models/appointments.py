@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 
 from forecourt.events import Meta
+from forecourt.privacy.fields import erased_text
 from forecourt.projections.projection import Index, Projection
 from service_desk.appointment import (
     AppointmentBooked,
@@ -16,6 +17,7 @@ from service_desk.appointment import (
     AppointmentRescheduled,
     NoShowRecorded,
 )
+from service_desk.foreign import PersonalDataShredded
 
 
 class AppointmentRow(msgspec.Struct, frozen=True):
@@ -106,3 +108,8 @@ def _(row: AppointmentRow | None, e: NoShowRecorded, m: Meta) -> AppointmentRow 
 @appointments.on()
 def _(row: AppointmentRow | None, e: AppointmentCancelled, m: Meta) -> AppointmentRow | None:
     return _now(row, "cancelled")
+
+
+@appointments.on_all(PersonalDataShredded, "customer_id")
+def _erased(row: AppointmentRow) -> AppointmentRow:
+    return msgspec.structs.replace(row, remarks=erased_text(row.remarks))

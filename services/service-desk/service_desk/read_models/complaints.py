@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from forecourt.events import Meta
+from forecourt.privacy.fields import erased_text
 from forecourt.projections.projection import Index, Projection
 from service_desk.complaint.events import (
     ActionRecorded,
@@ -25,6 +26,7 @@ from service_desk.complaint.events import (
     SlaResumed,
     SlaStarted,
 )
+from service_desk.foreign import PersonalDataShredded
 from service_desk.sla import Deadline
 
 
@@ -187,3 +189,10 @@ def _(row: ComplaintRow | None, e: ComplaintClosed, m: Meta) -> ComplaintRow | N
 @complaints.on()
 def _(row: ComplaintRow | None, e: ComplaintReopened, m: Meta) -> ComplaintRow | None:
     return _changed(row, m, status="dispatched", result="", closed_at=None)
+
+
+@complaints.on_all(PersonalDataShredded, "customer_id")
+def _erased(row: ComplaintRow) -> ComplaintRow:
+    return msgspec.structs.replace(
+        row, subject=erased_text(row.subject), description=erased_text(row.description)
+    )

@@ -10,6 +10,7 @@ import msgspec
 from forecourt.events import Meta
 from forecourt.projections.projection import Index, Projection
 from forecourt.values import Money
+from service_desk.foreign import PersonalDataShredded
 from service_desk.repair_order.events import (
     ClaimSettled,
     ClaimSubmitted,
@@ -220,3 +221,8 @@ def _(row: RepairOrderRow | None, e: VehicleHandedBack, m: Meta) -> RepairOrderR
 @repair_orders.on()
 def _(row: RepairOrderRow | None, e: RepairOrderCancelled, m: Meta) -> RepairOrderRow | None:
     return _changed(row, m, status="cancelled")
+
+
+@repair_orders.on_all(PersonalDataShredded, "customer_id")
+def _erased(row: RepairOrderRow) -> RepairOrderRow:
+    return msgspec.structs.replace(row, symptoms=())

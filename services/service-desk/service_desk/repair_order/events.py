@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from forecourt.events import Event
+from forecourt.events import Event, Personal
 from forecourt.values import Money
 from service_desk.fields import Code, ShortText
 
@@ -52,14 +52,14 @@ class Share(BaseModel):
     amount: Money
 
 
-class RepairOrderOpened(Event, name="RepairOrderOpened", version=1):
+class RepairOrderOpened(Event, name="RepairOrderOpened", version=1, person="customer_id"):
     """A car was taken in."""
 
     customer_id: UUID
     vin: str
     odometer_km: int
     kind: Kind
-    symptoms: tuple[str, ...]
+    symptoms: Personal[tuple[str, ...]]
     appointment_id: UUID | None
     adviser_id: str
 
@@ -210,9 +210,9 @@ class VehicleHandedBack(Event, name="VehicleHandedBack", version=1):
     kind: Kind
 
 
-class RepairOrderCancelled(Event, name="RepairOrderCancelled", version=1):
+class RepairOrderCancelled(Event, name="RepairOrderCancelled", version=1, person="customer_id"):
     """The order was called off before work began."""
 
     customer_id: UUID
     vin: str
-    reason: str
+    reason: Personal[str]

@@ -1,0 +1,179 @@
+"""The export of one person holds every personal value that was ever written about them, and nobody else's."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from forecourt.codec import Codec
+from forecourt.discovery import find_services
+from forecourt.events import Event
+from forecourt.eventstore.memory import MemoryEventStore
+from forecourt.eventstore.port import NewEvent
+from forecourt.privacy.export import COLUMNS, Entry, Export, as_csv, as_json
+from forecourt.privacy.fields import ERASED, PersonalFields
+from forecourt.privacy.keys import MemoryKeys
+from forecourt.service import Service
+from forecourt.testing.given import an_id
+from sales.lead import LeadQualified
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WANG, LI = an_id("wang"), an_id("li")
+SERVICES = list(find_services())
+
+
+def personal_events() -> Iterator[tuple[Service, str, type[Event], PersonalFields]]:
+    """Every event of every service that has personal fields, with its service and category."""
+    for service in SERVICES:
+        for cls in service.registry.own_events().values():
+            fields = service.registry.personal_fields(cls)
+            if fields is not None:
+                yield service, service.registry.category_of(cls), cls, fields
+
+
+PERSONAL = list(personal_events())
+
+
+class House:
+    """A log to which events about persons are written."""
+
+    def __init__(self) -> None:
+        self.store = MemoryEventStore()
+        self.keys = MemoryKeys()
+        self.export = Export(SERVICES, self.store, self.keys)
+
+    async def write(self, service: Service, stream: str, event: Event, after: int = 0) -> None:
+        (data,) = await Codec(service.registry, self.keys).encode(stream, [event])
+        type_ = service.registry.type_of(type(event))
+        new = NewEvent(
+            id=uuid4(), type=type_, version=event.event_version, time=NOW, data=data, correlation_id=uuid4()
+        )
+        await self.store.append(stream, [new], expected=after)
+
+    async def write_all(self, person: UUID, name: str) -> set[str]:
+        """Every personal event about a person; the values, each of its own."""
+        values: set[str] = set()
+        lengths: dict[str, int] = {}
+        for service, category, cls, fields in PERSONAL:
+            event = _filled(service, cls, fields, person, f"{name} {cls.event_name}", values)
+            stream = f"{category}-{person if category == 'customer' else uuid4()}"
+            await self.write(service, stream, event, lengths.get(stream, 0))
+            lengths[stream] = lengths.get(stream, 0) + 1
+            if category == "lead":
+                # Whose a lead is may be known only later.
+                await self.write(service, stream, LeadQualified(customer_id=person, model="H5"), 1)
+        return values
+
+
+def _filled(
+    service: Service, cls: type[Event], fields: PersonalFields, person: UUID, label: str, values: set[str]
+) -> Event:
+    """The golden sample of an event, with values that nothing else has in its personal fields."""
+    path = GOLDEN / service.name / f"{cls.event_name}.v{cls.event_version}.json"
+    data = fields.masked(json.loads(path.read_text()), "MASK")
+    if "customer_id" in data:
+        data["customer_id"] = str(person) if cls.person else None
+    return cls.model_validate_json(json.dumps(_numbered(data, label, values)))
+
+
+def _numbered(value: Any, label: str, values: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbered(one, label, values) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_numbered(one, label, values) for one in value]
+    if value != "MASK":
+        return value
+    made = f"{label} {len(values)}."
+    values.add(made)
+    return made
+
+
+def values_of(entries: list[Entry]) -> set[str]:
+    """The personal values of an export."""
+    return {_at(entry.data, path) for entry in entries for path in entry.personal}
+
+
+def _at(data: Any, path: str) -> Any:
+    for part in path.split("."):
+        data = data[int(part)] if isinstance(data, list) else data[part]
+    return data
+
+
+async def test_every_personal_value_ever_written_is_in_it_and_nothing_of_anybody_else() -> None:
+    house = House()
+    wang, li = await house.write_all(WANG, "Wang"), await house.write_all(LI, "Li")
+    assert len(wang) == len(li) > 15
+    entries = await house.export.of(WANG)
+    assert values_of(entries) == wang
+    for text in (as_json(WANG, entries), as_csv(entries)):
+        assert all(value in text for value in wang)
+        assert not [value for value in li if value in text]
+        assert str(LI) not in text
+
+
+async def test_each_value_says_which_event_it_is_from() -> None:
+    house = House()
+    await house.write_all(WANG, "Wang")
+    entries = await house.export.of(WANG)
+    stored = {event.position: event async for batch in house.store.read_all() for event in batch.events}
+    assert [entry.position for entry in entries] == sorted(entry.position for entry in entries)
+    for entry in entries:
+        event = stored[entry.position]
+        assert (entry.event_id, entry.type, entry.stream, entry.sequence) == (
+            event.id,
+            event.type,
+            event.stream,
+            event.sequence,
+        )
+    header, *rows = as_csv(entries).splitlines()
+    assert header == ",".join(COLUMNS)
+    assert all(row.split(",")[0] in {str(entry.event_id) for entry in entries} for row in rows)
+
+
+async def test_events_of_things_are_his_only_where_they_name_him() -> None:
+    house = House()
+    sales = next(service for service in SERVICES if service.name == "sales")
+    car = f"vehicle-{uuid4()}"
+    for number, (name, person) in enumerate(
+        [("VehicleRegistered", None), ("VehicleReserved", WANG), ("VehicleReserved", LI)]
+    ):
+        cls = sales.registry.own_events()[f"sales.{name}"]
+        data = json.loads((GOLDEN / "sales" / f"{name}.v1.json").read_text())
+        if person is not None:
+            data["customer_id"] = str(person)
+        await house.write(sales, car, cls.model_validate_json(json.dumps(data)), number)
+    (entry,) = await house.export.of(WANG)
+    assert (entry.type, entry.sequence) == ("sales.VehicleReserved", 2)
+
+
+async def test_of_an_erased_person_there_is_what_is_left() -> None:
+    house = House()
+    wang = await house.write_all(WANG, "Wang")
+    await house.keys.destroy(str(WANG), NOW)
+    entries = await house.export.of(WANG)
+    customer = [entry for entry in entries if entry.stream == f"customer-{WANG}"]
+    assert customer
+    assert values_of(customer) <= {ERASED}
+    assert not [value for value in wang if value in as_json(WANG, customer)]
+
+
+async def test_what_cannot_be_read_is_named_all_the_same() -> None:
+    house = House()
+    new = NewEvent(
+        id=uuid4(),
+        type="customer.CustomerRegistered",
+        version=1,
+        time=NOW,
+        data='{"_personal":"enc:v1:AAAA"}',
+        correlation_id=uuid4(),
+    )
+    await house.store.append(f"customer-{WANG}", [new], expected=0)
+    (entry,) = await house.export.of(WANG)
+    assert (entry.event_id, entry.data, entry.personal) == (new.id, None, ())
+
+
+async def test_of_somebody_unknown_there_is_nothing() -> None:
+    assert await House().export.of(WANG) == []
