@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.harness import Bench, servers
 
-GROUPS = ("commands", "store", "projections", "relaying", "lag", "memory", "privacy")
+GROUPS = ("commands", "store", "projections", "relaying", "lag", "memory", "privacy", "scale")
 GOALS = {
     "command_vs_echo": 0.5,
     "append_vs_single": 2.0,
@@ -22,6 +22,7 @@ GOALS = {
     "project_vs_eventsourcing": 30.0,
     "import_vs_command": 3.0,
     "read_secure_vs_plain": 0.7,
+    "command_secure_vs_plain": 0.8,
 }
 
 

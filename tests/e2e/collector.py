@@ -72,7 +72,7 @@ def _seen(span: object, process: str) -> Seen:
 
 @asynccontextmanager
 async def collecting() -> AsyncIterator[Collector]:
-    """A collector at a free port."""
+    """A collector at a free port, by a name that has to be looked up: in a worker that, too, runs on the hub."""
     collector = Collector()
     app = web.Application()
     app.router.add_post("/{path:.*}", collector.take)
@@ -80,7 +80,7 @@ async def collecting() -> AsyncIterator[Collector]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    collector.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    collector.url = f"http://localhost:{runner.addresses[0][1]}"
     try:
         yield collector
     finally:
