@@ -326,7 +326,7 @@ def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
 
 
 def roles_are_complete(objects: list[Object]) -> Iterator[str]:
-    """Every service has its roles (`work` where it has handlers), its migration, budgets, an image and account of its own."""
+    """Every service has its roles (`work` where it has handlers), migration, budgets, image and account."""
     for service in find_services(None):
         app = service.name.replace("_", "-")
         own = [
