@@ -7,7 +7,7 @@ export PYTHON ?= python3
 TEST_PROCESSES ?= 2
 
 BIN := .venv/bin
-DISTRIBUTIONS := $(wildcard kernel/pyproject.toml proto/pyproject.toml services/*/pyproject.toml)
+DISTRIBUTIONS := $(wildcard kernel/pyproject.toml proto/pyproject.toml services/*/pyproject.toml demo/pyproject.toml)
 PROTO := $(shell find proto/crm -name '*.proto' 2>/dev/null)
 CODE := kernel services tests demo bench tools
 PACKAGES := kernel/forecourt $(wildcard services/common/trade services/customer/customer services/sales/sales \

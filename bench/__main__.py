@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.harness import Bench, servers
 
-GROUPS = ("commands", "store", "projections", "relaying", "lag", "memory", "privacy")
+GROUPS = ("commands", "store", "projections", "relaying", "lag", "memory", "privacy", "scale")
 GOALS = {
     "command_vs_echo": 0.5,
     "append_vs_single": 2.0,

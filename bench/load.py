@@ -17,6 +17,7 @@ from crm.customer.v1 import customer_pb2
 from crm.customer.v1.customer_pb2_grpc import CustomerServiceStub
 
 IN_FLIGHT = 64
+OPTIONS = [("grpc.lb_policy_name", "round_robin")]
 CHUNK = 400
 
 
@@ -105,7 +106,7 @@ KINDS = {"echo": echo, "register": register, "import": import_rows}
 async def main() -> None:
     """Run one kind of load and print its rate."""
     kind, address, total, first = sys.argv[1:5]
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         await channel.channel_ready()
         await KINDS[kind](channel, IN_FLIGHT * 4, int(first))
         print(await KINDS[kind](channel, int(total), int(first) + 10_000))

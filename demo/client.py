@@ -85,9 +85,9 @@ class Calls:
         method = getattr(self._stub, rpc)
         metadata = self._metadata if rpc.startswith(READING) else [*self._metadata, *self._writing]
 
-        def call(request: Any, *, after: int = 0) -> Any:
+        def call(request: Any, *, after: int = 0, seconds: float = 30) -> Any:
             fresh = [("after-position", str(after))] if after else []
-            return method(request, metadata=[*metadata, *fresh], timeout=30)
+            return method(request, metadata=[*metadata, *fresh], timeout=seconds)
 
         return call
 

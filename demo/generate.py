@@ -56,10 +56,11 @@ def main() -> None:
         (leads_folder / f"{number:03}.xml").write_bytes(document)
 
 
-def customers(chance: random.Random) -> bytes:
-    """The customer file: UTF-8, but for a few rows that some old program wrote in GBK."""
-    good = [_customer(chance) for _ in range(CUSTOMERS)]
-    spoilt = chance.sample(range(100, CUSTOMERS), 60)
+def customers(chance: random.Random, count: int = CUSTOMERS) -> bytes:
+    """The customer file: UTF-8, but for a few rows that some old program wrote in GBK. At least 200 rows."""
+    count = max(count, 200)
+    good = [_customer(chance) for _ in range(count)]
+    spoilt = chance.sample(range(100, count), 60)
     broken = frozenset(spoilt[50:])
     for number in spoilt[:14]:
         good[number]["mobile"] = chance.choice(BAD_MOBILES)
@@ -108,7 +109,7 @@ def vehicles(chance: random.Random) -> str:
 def leads(chance: random.Random) -> Iterator[bytes]:
     """ADF/XML 1.0 documents; numbers 17, 34 and 51 are malformed, each in a way of its own."""
     for number in range(1, LEADS + 1):
-        document = _lead(chance, number)
+        document = lead_document(chance, number)
         if number == 17:
             document = document.replace("</customer>", "")
         elif number == 34:
@@ -118,7 +119,8 @@ def leads(chance: random.Random) -> Iterator[bytes]:
         yield document.encode()
 
 
-def _lead(chance: random.Random, number: int) -> str:
+def lead_document(chance: random.Random, number: int) -> str:
+    """An ADF/XML 1.0 document, well formed."""
     name, mobile = _chinese_name(chance), _mobile(chance)
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <?adf version="1.0"?>

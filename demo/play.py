@@ -58,7 +58,7 @@ class Day:
 
     async def play(self) -> None:
         """Morning to evening, and the months after."""
-        await self._set_clock(_next_monday(self._now))
+        await self._set_clock(next_monday(self._now))
         await self._import_customers()
         await self._sell()
         await self._serve()
@@ -310,7 +310,7 @@ class Day:
         self._report.expect_true("fewer relays than services", len(lags) >= 2 * len(SERVICES))
 
 
-def _next_monday(now: datetime) -> datetime:
+def next_monday(now: datetime) -> datetime:
     """Nine in the morning of the next Monday in Shanghai, so that a day of work lies ahead."""
     local = now.astimezone(SHANGHAI) + timedelta(days=1)
     local += timedelta(days=-local.weekday() % 7)
@@ -331,7 +331,7 @@ def _progress(out: Console) -> Progress:
 
 
 @asynccontextmanager
-async def _database_of_its_own() -> AsyncIterator[dict[str, str]]:
+async def database_of_its_own() -> AsyncIterator[dict[str, str]]:
     """On a server that ``DATABASE_URL`` names, a new database, dropped in the end: the day starts from nothing."""
     server = os.environ.get("DATABASE_URL")
     if not server:
@@ -359,7 +359,7 @@ async def main() -> int:
     report = Report(out)
     out.print("starting PostgreSQL, RabbitMQ and the platform ...")
     async with (
-        _database_of_its_own() as environment,
+        database_of_its_own() as environment,
         Platform(options.data, together=True, clock="virtual", environment=environment) as platform,
         grpc.aio.insecure_channel(
             platform.addresses["grpc"], options=[("grpc.max_receive_message_length", 16_000_000)]

@@ -44,10 +44,11 @@ class Showroom:
         """Register, buy, receive and inspect the vehicles of the file."""
         with (INPUT / "vehicles.csv").open(encoding="utf-8") as file:
             vehicles = [StockVehicle(**row) for row in csv.DictReader(file)]
-        await asyncio.gather(*map(self._receive, vehicles))
+        await asyncio.gather(*map(self.receive, vehicles))
         return vehicles
 
-    async def _receive(self, vehicle: StockVehicle) -> None:
+    async def receive(self, vehicle: StockVehicle) -> None:
+        """Register, buy, receive and inspect a vehicle."""
         store = self.stores[vehicle.dealer]
         sales, vin = store.sales_manager.sales, vehicle.vin
         await sales.RegisterVehicle(
@@ -81,24 +82,29 @@ class Showroom:
             if not answer.quarantined
         ]
 
+    async def capture(self, dealer: str, document: str) -> tuple[str, int]:
+        """Send an ADF lead with one prospect; its id, and the position of its last event."""
+        answer = await self.stores[dealer].seller.sales.CaptureAdfLead(
+            lead_pb2.CaptureAdfLeadRequest(xml=document.encode())
+        )
+        return answer.id, answer.position
+
     async def sell(self, vehicles: list[StockVehicle], leads: list[tuple[str, str]]) -> list[str]:
         """Sell a vehicle of its store to a lead of each store, twenty in all; answers the customers' ids."""
         waiting: dict[str, list[str]] = {dealer: [] for dealer in DEALERS}
         for dealer, lead_id in leads:
             waiting[dealer].append(lead_id)
         deals = [(vehicle, waiting[vehicle.dealer].pop(0)) for vehicle in vehicles[:SOLD]]
-        buyers = await asyncio.gather(*(self._sell(vehicle, lead_id) for vehicle, lead_id in deals))
+        buyers = await asyncio.gather(*(self.sell_one(vehicle, lead_id) for vehicle, lead_id in deals))
         rest = [(dealer, lead_id) for dealer, ids in waiting.items() for lead_id in ids]
         await asyncio.gather(*(self._lose(dealer, lead_id) for dealer, lead_id in rest[:LOST]))
-        await asyncio.gather(
-            *(self._disqualify(dealer, lead_id) for dealer, lead_id in rest[LOST : LOST + 5])
-        )
+        await asyncio.gather(*(self.disqualify(dealer, lead_id) for dealer, lead_id in rest[LOST : LOST + 5]))
         return list(buyers)
 
-    async def _opportunity(self, dealer: str, lead_id: str, model: str) -> tuple[str, str]:
+    async def _opportunity(self, dealer: str, lead_id: str, model: str, position: int = 0) -> tuple[str, str]:
         """From lead to customer and opportunity: (customer id, opportunity id)."""
         seller = self.stores[dealer].seller
-        lead = await seller.sales.GetLead(lead_pb2.GetLeadRequest(lead_id=lead_id))
+        lead = await seller.sales.GetLead(lead_pb2.GetLeadRequest(lead_id=lead_id), after=position)
         points = [customer.ContactPoint(kind=customer.CONTACT_KIND_MOBILE, value=lead.phone)]
         if lead.email:
             points.append(customer.ContactPoint(kind=customer.CONTACT_KIND_EMAIL, value=lead.email))
@@ -119,9 +125,12 @@ class Showroom:
         )
         return registered.id, opportunity.id
 
-    async def _sell(self, vehicle: StockVehicle, lead_id: str) -> str:
+    async def sell_one(self, vehicle: StockVehicle, lead_id: str, position: int = 0) -> str:
+        """From a lead, captured at ``position``, to a delivered car; answers the customer's id."""
         sales = self.stores[vehicle.dealer].seller.sales
-        customer_id, opportunity_id = await self._opportunity(vehicle.dealer, lead_id, vehicle.model)
+        customer_id, opportunity_id = await self._opportunity(
+            vehicle.dealer, lead_id, vehicle.model, position
+        )
         await self._test_drive(vehicle, opportunity_id)
         car = opportunity_pb2.SaleLine(
             kind=opportunity_pb2.LINE_KIND_VEHICLE,
@@ -228,7 +237,8 @@ class Showroom:
             )
         )
 
-    async def _disqualify(self, dealer: str, lead_id: str) -> None:
+    async def disqualify(self, dealer: str, lead_id: str) -> None:
+        """Put a lead aside that is none."""
         await self.stores[dealer].seller.sales.DisqualifyLead(
             lead_pb2.DisqualifyLeadRequest(lead_id=lead_id, reason="not reachable under this number")
         )

@@ -44,14 +44,30 @@ class Workshop:
         return list(orders)
 
     async def _repair(self, owner: Owner, number: int) -> str:
-        desk = self.stores[owner.dealer].adviser.desk
+        """With an appointment for the first ones, and with rework for the very first."""
         kind = KINDS[number % len(KINDS)]
         appointment_id = await self._appointment(owner, number, kind) if number < BOOKED else ""
+        odometer_km = 12_000 + 731 * number
+        order_id = await self.repair(
+            owner, number, odometer_km=odometer_km, rework=number == 0, appointment_id=appointment_id
+        )
+        if appointment_id:
+            await self.stores[owner.dealer].adviser.desk.CompleteAppointment(
+                appointment_pb2.CompleteAppointmentRequest(appointment_id=appointment_id)
+            )
+        return order_id
+
+    async def repair(
+        self, owner: Owner, number: int, *, odometer_km: int, rework: bool = False, appointment_id: str = ""
+    ) -> str:
+        """A vehicle through the workshop; answers the order's id."""
+        desk = self.stores[owner.dealer].adviser.desk
+        kind = KINDS[number % len(KINDS)]
         opened = await desk.OpenRepairOrder(
             repair_order_pb2.OpenRepairOrderRequest(
                 customer_id=owner.customer_id,
                 vin=owner.vin,
-                odometer_km=12_000 + 731 * number,
+                odometer_km=odometer_km,
                 kind=kind,
                 symptoms=["noise from the front axle" if number % 3 else "regular service is due"],
                 appointment_id=appointment_id,
@@ -63,12 +79,8 @@ class Workshop:
             _line(repair_order_pb2.LINE_KIND_PART, "oil filter", "OF-17", "1", "68.50"),
         ]
         await self._agree(owner, opened.id, lines)
-        await self._work(owner, opened.id, rework=number == 0)
-        await self._settle(owner, opened.id, lines, number)
-        if appointment_id:
-            await desk.CompleteAppointment(
-                appointment_pb2.CompleteAppointmentRequest(appointment_id=appointment_id)
-            )
+        await self._work(owner, opened.id, rework=rework)
+        await self._settle(owner, opened.id, lines, number, odometer_km + 1)
         return str(opened.id)
 
     async def _appointment(
@@ -129,7 +141,12 @@ class Workshop:
         await desk.PassInspection(repair_order_pb2.PassInspectionRequest(**order, inspector_id="T-01"))
 
     async def _settle(
-        self, owner: Owner, order_id: str, lines: list[repair_order_pb2.RepairLine], number: int
+        self,
+        owner: Owner,
+        order_id: str,
+        lines: list[repair_order_pb2.RepairLine],
+        number: int,
+        odometer_km: int,
     ) -> None:
         desk = self.stores[owner.dealer].adviser.desk
         total = money("338.50")
@@ -148,19 +165,18 @@ class Workshop:
             )
         )
         await desk.HandBackVehicle(
-            repair_order_pb2.HandBackVehicleRequest(
-                repair_order_id=order_id, odometer_km=12_001 + 731 * number
-            )
+            repair_order_pb2.HandBackVehicleRequest(repair_order_id=order_id, odometer_km=odometer_km)
         )
 
     async def complain_all(self, owners: list[Owner]) -> list[str]:
         """Six complaints to their close, the first of them reopened once; answers their ids."""
         complaints = await asyncio.gather(
-            *(self._complain(owner, number) for number, owner in enumerate(owners[:COMPLAINTS]))
+            *(self.complain(owner, number) for number, owner in enumerate(owners[:COMPLAINTS]))
         )
         return list(complaints)
 
-    async def _complain(self, owner: Owner, number: int) -> str:
+    async def complain(self, owner: Owner, number: int = 1) -> str:
+        """A complaint to its close; number 0 is reopened once. Answers its id."""
         desk = self.stores[owner.dealer].care.desk
         received = await desk.ReceiveComplaint(
             complaint_pb2.ReceiveComplaintRequest(

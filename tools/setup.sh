@@ -53,7 +53,7 @@ fi
 say "installing this repository's own distributions"
 mkdir -p proto/gen
 own=()
-for file in kernel/pyproject.toml proto/pyproject.toml services/*/pyproject.toml; do
+for file in kernel/pyproject.toml proto/pyproject.toml services/*/pyproject.toml demo/pyproject.toml; do
     own+=(-e "$(dirname "$file")")
 done
 "${pip[@]}" install -q --no-deps --no-build-isolation --no-index "${own[@]}"

@@ -1,4 +1,4 @@
-"""Commands for those who run the platform: ``doctor``, ``events``, ``export``; `add_to` adds them to the others."""
+"""Commands for those who run the platform; `add_to` puts them on the command line."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from rich.table import Table
 from forecourt import logs
 from forecourt.config import ConfigError, Settings, load
 from forecourt.console import answering, operate, out
-from forecourt.discovery import find_services
+from forecourt.discovery import find_profile, find_services
 
 log = logs.get(__name__)
 
@@ -30,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(answering(doctor))
     app.command()(answering(events))
+    app.command()(answering(simulate))
     app.command()(answering(export))
 
 
@@ -76,6 +77,22 @@ def doctor(
         (out if out.is_terminal else Console(width=400)).print(table)
     if state:
         raise typer.Exit(int(state))
+
+
+# --- simulation
+
+
+def simulate(
+    profile: Annotated[str, typer.Option(help="The business to simulate, such as hongtong.")] = "hongtong",
+    days: Annotated[int, typer.Option(help="Days of work.", min=1, max=3_660)] = 30,
+    seed: Annotated[int, typer.Option(help="The same seed, the same business.")] = 1,
+    scale: Annotated[float, typer.Option(help="Fraction of the business.", min=0.001, max=100)] = 1.0,
+    data: Annotated[Path, typer.Option(help="Data folder, emptied first.")] = Path("var/simulate"),
+) -> None:
+    """Simulate a business on a platform of its own, through the public APIs; report events a second and the lag."""
+    if load(Settings).forecourt_env == "production":
+        raise ConfigError("FORECOURT_ENV: nothing is simulated in production")
+    operate(find_profile(profile)(days=days, seed=seed, scale=scale, data=data, out=out))
 
 
 # --- events

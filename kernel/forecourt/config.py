@@ -168,6 +168,9 @@ class Settings(ServiceSettings):
     )
     """Seconds before each further attempt of an event handler, separated by commas."""
 
+    otel_exporter_otlp_endpoint: Annotated[str, _url("http", "https")] | None = None
+    """The collector that traces go to, by OTLP over HTTP at ``/v1/traces`` below it. Without it there are none."""
+
     forecourt_data: Path = Path("var")
     """Folder of the development key and of private servers."""
 

@@ -23,6 +23,7 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
+from forecourt import tracing
 from forecourt.access.duties import NOBODY, Actors, Duties
 from forecourt.access.ownership import Ownership, OwnershipRules
 from forecourt.access.scope import UNRESTRICTED, Scope
@@ -405,6 +406,12 @@ class CommandHandler:
             return Loaded(decider.initial)
         return loaded
 
+    async def origin(self, decider: Decider[Any], aggregate_id: UUID) -> str:
+        """The metadata of an aggregate's first event, as JSON; an empty object where there is no stream."""
+        async for page in self._store.read_stream(decider.stream(aggregate_id), page=1):
+            return page[0].metadata
+        return "{}"
+
     async def head(self) -> int:
         """The position of the last event in the store."""
         return await self._store.head()
@@ -473,6 +480,7 @@ class CommandHandler:
         return Outcome(aggregate_id, result.sequence, result.position)
 
     def _new_event(self, event: Event, data: str, index: int, context: Context) -> NewEvent:
+        metadata = context.metadata if index == 0 else "{}"
         return NewEvent(
             id=context.event_id(index),
             type=self._codec.registry.type_of(type(event)),
@@ -484,7 +492,7 @@ class CommandHandler:
             dealer_id=context.dealer_id,
             brand=context.brand,
             actor_id=context.actor_id,
-            metadata=context.metadata if index == 0 else "{}",
+            metadata=metadata if tracing.tracer is None else tracing.tracer.stamp(metadata),
         )
 
     async def _advance(

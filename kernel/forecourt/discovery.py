@@ -5,7 +5,8 @@ A service's ``pyproject.toml`` declares::
     [project.entry-points."forecourt.services"]
     sales = "sales.service:service"
 
-and one that has stand-ins for outside providers, for development, also::
+What can be simulated (``forecourt simulate``) is found in the group ``forecourt.profiles``. A service that has
+stand-ins for outside providers, for development, also declares::
 
     [project.entry-points."forecourt.sandboxes"]
     sandbox = "notify.sandbox:SANDBOX"
@@ -16,16 +17,18 @@ The file that says which role may do what comes with the words of the trade, in 
     trade = "trade.roles:FILE"
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 from forecourt.access.permissions import RolesError, RoleTable
 from forecourt.config import ConfigError, Settings
 from forecourt.service import Service
 
+PROFILES = "forecourt.profiles"
 GROUP = "forecourt.services"
 SANDBOXES = "forecourt.sandboxes"
 ROLES = "forecourt.roles"
@@ -89,3 +92,12 @@ def _roles_file(settings: Settings) -> Path:
         raise ConfigError(f"FORECOURT_ROLES_FILE: is not set, and {len(found)} files of roles are installed")
     path: Path = found[0].load()
     return path
+
+
+def find_profile(name: str) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A business to simulate, ``simulate(days=, seed=, scale=, data=, out=)``. Raises `ConfigError`."""
+    declared = _declared(PROFILES)
+    if name not in declared:
+        raise ConfigError(f"--profile: no {name}; installed are {', '.join(declared) or 'none'}")
+    found: Callable[..., Coroutine[Any, Any, None]] = declared[name].load()
+    return found

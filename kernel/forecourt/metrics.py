@@ -77,6 +77,10 @@ RETRIES = Counter("forecourt_handler_retries", "Events put off for another attem
 PARKED = Counter("forecourt_parked_events", "Events given up after the last attempt", ["service", "handler"])
 TIMER_RUNS = Counter("forecourt_timer_runs", "Runs of timers by outcome", ["service", "timer", "outcome"])
 
+# --- traces
+
+SPANS = Counter("forecourt_trace_spans", "Spans of traces, sent to the collector or dropped", ["outcome"])
+
 # --- deliveries to customers
 
 DELIVERIES = Counter(

@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
-from forecourt import logs
+from forecourt import logs, tracing
 from forecourt.access.callers import Callers
 from forecourt.access.permissions import Permissions, RolesError
 from forecourt.config import ConfigError, Settings, split_address
@@ -62,6 +62,7 @@ async def _run(services: Sequence[Service], roles: Sequence[str], settings: Sett
     following = [role for role in roles if role != "serve"]
     runtime = await Runtime.open(services, settings, followers=len(following) * len(services))
     try:
+        await tracing.start(settings, "+".join(roles), [service.name for service in services])
         process = Process(runtime, roles)
         # What is loaded by now stays for good: the collector need not look at it again during calls.
         gc.collect()
@@ -69,6 +70,7 @@ async def _run(services: Sequence[Service], roles: Sequence[str], settings: Sett
         await process.run(stop)
     finally:
         await runtime.close()
+        await tracing.stop()
 
 
 class Process:

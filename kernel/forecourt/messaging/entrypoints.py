@@ -40,7 +40,7 @@ from nameko.exceptions import ConfigurationError, ContainerBeingKilled
 from nameko.messaging import Consumer, QueueConsumer, QueueConsumerStopped
 from prometheus_client import Gauge
 
-from forecourt import logs
+from forecourt import logs, tracing
 from forecourt.clock import monotonic
 from forecourt.errors import Unavailable
 from forecourt.events import AnyEvent, Event, ForeignEvent, Recorded
@@ -284,6 +284,8 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
         stored = from_cloudevent(_body(message))
         if stored.type not in self.stored_types:
             raise UnexpectedEvent("type: is not handled here", fields={"type": "is not handled here"})
+        if tracing.tracer is not None:
+            stored = tracing.tracer.received(stored, message.headers)
         return bridge.wait(self.runtime.codec.decode([stored]))[0]
 
     def handle_result(self, message: Any, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
@@ -317,8 +319,11 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
 
     def _run(self, coroutine: Coroutine[Any, Any, None], meta: StoredEvent) -> Exception | None:
         """Run a handler to its commit; the error with which it failed."""
+        work = self._transact(coroutine, meta)
+        if tracing.tracer is not None:
+            work = tracing.tracer.handled(work, self.queue_name, meta)
         try:
-            done = bridge.wait(self._transact(coroutine, meta))
+            done = bridge.wait(work)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is a failed attempt
             return error
         finally:

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -60,16 +60,18 @@ _BODY = Struct(">BHI")
 _END = b"\xce"
 # Which properties follow, in this order: content_type, delivery_mode, message_id.
 _PROPERTY_FLAGS = 1 << 15 | 1 << 12 | 1 << 7
+_HEADERS_FLAG = 1 << 13
 _PERSISTENT = b"\x02"
 _MANDATORY = b"\x01"
 
 
 class Outgoing(NamedTuple):
-    """A message: routing key, the event's id, and the body."""
+    """A message: routing key, the event's id, the body, and headers, where it has any."""
 
     routing_key: str
     message_id: str
     body: bytes
+    headers: Mapping[str, str] | None = None
 
 
 class _Refused(Exception):
@@ -85,19 +87,35 @@ def _short(text: str) -> bytes:
 
 
 _EXCHANGE_FIELD = _short(EXCHANGE)
-_PROPERTIES_START = _short(CONTENT_TYPE) + _PERSISTENT
+_CONTENT_TYPE_FIELD = _short(CONTENT_TYPE)
+_PROPERTIES_START = _CONTENT_TYPE_FIELD + _PERSISTENT
+
+
+def _table(texts: Mapping[str, str]) -> bytes:
+    """A field table of long strings."""
+    entries = b"".join(_short(name) + b"S" + _long(text.encode()) for name, text in texts.items())
+    return _long(entries)
+
+
+def _long(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
 
 
 def publish_frames(channel: int, message: Outgoing, frame_max: int) -> bytes:
     """The AMQP 0-9-1 frames of ``basic.publish``: method, header, body (in pieces where it is large)."""
     arguments = _EXCHANGE_FIELD + _short(message.routing_key) + _MANDATORY
-    properties = _PROPERTIES_START + _short(message.message_id)
+    flags, first = _PROPERTY_FLAGS, _PROPERTIES_START
+    if message.headers:
+        # Headers come second, as the order of the flags has it.
+        flags |= _HEADERS_FLAG
+        first = _CONTENT_TYPE_FIELD + _table(message.headers) + _PERSISTENT
+    properties = first + _short(message.message_id)
     body = message.body
     parts = [
         _METHOD.pack(1, channel, 6 + len(arguments), 60, 40, 0),
         arguments,
         _END,
-        _HEADER.pack(2, channel, 14 + len(properties), 60, 0, len(body), _PROPERTY_FLAGS),
+        _HEADER.pack(2, channel, 14 + len(properties), 60, 0, len(body), flags),
         properties,
         _END,
     ]

@@ -10,22 +10,25 @@ normal (nobody listens to that event yet): it is counted, and the relay goes on.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 from prometheus_client import Gauge
 
-from forecourt import logs
+from forecourt import logs, tracing
 from forecourt.clock import Clock, SystemClock
-from forecourt.eventstore.port import Batch, EventStore, StoreUnavailable
+from forecourt.eventstore.port import Batch, EventStore, StoredEvent, StoreUnavailable
 from forecourt.eventstore.postgres import LOST
 from forecourt.lease import Lease
 from forecourt.messaging.cloudevents import routing_key, to_cloudevent
 from forecourt.messaging.publisher import ConfirmedPublisher, Outgoing
 from forecourt.metrics import RELAY_ERRORS, RELAY_LAG_EVENTS, RELAY_LAG_SECONDS, RELAYED_BY_NAME
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 log = logs.get(__name__)
 
@@ -70,6 +73,7 @@ class _Pending(NamedTuple):
     position: int
     events: int
     oldest: datetime | None
+    spans: "Sequence[Span]" = ()
 
 
 async def migrate(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
@@ -182,15 +186,14 @@ class Relay:
 
     def _accept(self, batch: Batch, publisher: ConfirmedPublisher) -> None:
         events = batch.events
-        self._pending.append(_Pending(batch.position, len(events), events[0].time if events else None))
-        self._pending_events += len(events)
-        publisher.submit(
-            [
-                Outgoing(routing_key(e.type, e.brand, e.dealer_id), str(e.id), to_cloudevent(e))
-                for e in events
-            ],
-            batch.position,
+        spans: list[Span] = []
+        messages = (
+            [_outgoing(event) for event in events] if tracing.tracer is None else _traced(events, spans)
         )
+        oldest = events[0].time if events else None
+        self._pending.append(_Pending(batch.position, len(events), oldest, spans))
+        self._pending_events += len(events)
+        publisher.submit(messages, batch.position)
         for stored_type, count in Counter(e.type for e in events).items():
             RELAYED_BY_NAME.labels(self._name, _short(stored_type)).inc(count)
 
@@ -207,7 +210,10 @@ class Relay:
     def _on_confirmed(self, position: int) -> None:
         self._confirmed = max(self._confirmed, position)
         while self._pending and self._pending[0].position <= position:
-            self._pending_events -= self._pending.popleft().events
+            done = self._pending.popleft()
+            self._pending_events -= done.events
+            for span in done.spans:
+                span.end()
         if self._pending_events < PENDING:
             self._room.set()
         self._moved.set()
@@ -265,6 +271,22 @@ class Relay:
                     self._moved.clear()
                     await self._moved.wait()
         await self._save()
+
+
+def _outgoing(event: StoredEvent, headers: Mapping[str, str] | None = None) -> Outgoing:
+    key = routing_key(event.type, event.brand, event.dealer_id)
+    return Outgoing(key, str(event.id), to_cloudevent(event), headers)
+
+
+def _traced(events: Sequence[StoredEvent], spans: "list[Span]") -> list[Outgoing]:
+    """The messages of events; those that belong to a trace say so, and their spans, open still, go into ``spans``."""
+    messages = []
+    for event in events:
+        found = tracing.tracer.published(event) if tracing.tracer is not None else None
+        if found is not None:
+            spans.append(found[0])
+        messages.append(_outgoing(event, found and found[1]))
+    return messages
 
 
 def _short(stored_type: str) -> str:

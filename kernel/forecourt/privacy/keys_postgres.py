@@ -188,6 +188,8 @@ class PostgresKeys:
     async def _create_wanted(self) -> dict[Person, Entry]:
         """One round for all who wait; the next round gathers while this one runs."""
         async with self._turn:
+            # One turn of the loop: callers that are ready at the same moment share the statement.
+            await asyncio.sleep(0)
             wanted, self._wanted, self._round = list(self._wanted), set(), None
             return await self._create(wanted)
 

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from forecourt import logs
+from forecourt import logs, tracing
 from forecourt.rpc.binding import Api
 from forecourt.rpc.endpoints import Backend, handlers
 from forecourt.rpc.tls import Tls
@@ -70,6 +70,8 @@ class GrpcServer:
         names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
         for api, backend in self._apis:
             table = handlers(api, backend)
+            if tracing.tracer is not None:
+                table = tracing.tracer.handlers(api.full_name, table)
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(api.full_name, table),))
             names.append(api.full_name)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -23,7 +23,7 @@ from nameko.exceptions import ConfigurationError  # noqa: E402
 from nameko.runners import ServiceRunner  # noqa: E402
 from prometheus_client import Gauge  # noqa: E402
 
-from forecourt import logs  # noqa: E402
+from forecourt import logs, tracing  # noqa: E402
 from forecourt.clock import Clock, SystemClock  # noqa: E402
 from forecourt.config import Settings, split_address  # noqa: E402
 from forecourt.eventstore import open_store  # noqa: E402
@@ -75,6 +75,7 @@ def run_worker(service: Service, settings: Settings, *, open_with: OpenRuntime =
     runtime = _open(service, settings, open_with, stop)
     if runtime is None:
         return
+    bridge.wait(tracing.start(settings, "work", [service.name]))
     runner = ServiceRunner(_nameko_config(settings, runtime))
     for cls in classes:
         runner.add_service(cls)
@@ -261,6 +262,7 @@ async def _in_green_thread(function: Callable[[], None]) -> None:
 async def _close(runtime: Runtime, http: HttpEdge) -> None:
     await http.stop()
     await runtime.close()
+    await tracing.stop()
 
 
 def _import(path: str) -> type[Any]:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID, uuid4, uuid5
 
-from forecourt import logs
+from forecourt import logs, tracing
 from forecourt.audit.entries import provenance_of_system
 from forecourt.clock import Clock, monotonic
 from forecourt.deciders import Command, CommandHandler, Context
@@ -204,6 +204,16 @@ class Sender:
             await self._execute(row, defer)
             metrics.DEFERRED.labels(row.channel, "quiet_hours").inc()
             return
+        if tracing.tracer is None:
+            await self._send(row, provider, address)
+            return
+        asked = await self.commands.origin(notification, row.notification_id)
+        key = str(row.notification_id)
+        with tracing.tracer.delivery(row.channel, provider.name, key, asked) as span:
+            span.set_attribute("crm.outcome", await self._send(row, provider, address))
+
+    async def _send(self, row: NotificationRow, provider: Provider, address: str) -> str:
+        """One attempt, recorded before and after; its outcome."""
         start = StartAttempt(notification_id=row.notification_id, provider=provider.name, address=address)
         # Never derived: a second process that decided the same would be answered with our success, and send too.
         await self._execute(row, start, command_id=self.new_id())
@@ -211,6 +221,7 @@ class Sender:
         answer = await provider.send(self._outgoing(row, address))
         DELIVERY_SECONDS.labels(row.channel, provider.name).observe(monotonic() - started)
         await self._record(row, provider.name, row.attempts + 1, answer)
+        return _word(answer)
 
     async def _suppressed(self, row: NotificationRow) -> bool:
         """Ask for consent once more: it may have been withdrawn while the message waited."""
@@ -257,8 +268,7 @@ class Sender:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 3.0)
-        outcome = "accepted" if isinstance(answer, Accepted) else answer.outcome
-        DELIVERIES.labels(row.channel, provider, outcome).inc()
+        DELIVERIES.labels(row.channel, provider, _word(answer)).inc()
         if isinstance(command, RecordFailure) and command.dead_letter:
             metrics.DEAD_LETTERED.labels(row.channel, command.dead_letter).inc()
 
@@ -325,3 +335,8 @@ class Sender:
         return Outgoing(
             key=row.notification_id, address=address, subject=row.subject, text=row.text, html=row.html
         )
+
+
+def _word(answer: Answer) -> str:
+    """An answer in metrics and traces."""
+    return "accepted" if isinstance(answer, Accepted) else answer.outcome
