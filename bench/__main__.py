@@ -22,6 +22,7 @@ GOALS = {
     "project_vs_eventsourcing": 30.0,
     "import_vs_command": 3.0,
     "read_secure_vs_plain": 0.7,
+    "command_secure_vs_plain": 0.8,
 }
 
 

@@ -1,4 +1,4 @@
-"""Commands over gRPC: against an empty echo, and the streaming import against one call each."""
+"""Commands over gRPC: against an empty echo, the import against one call each, and as shipped against unprotected."""
 
 from bench.harness import Bench, address, output_of, process
 from forecourt.config import Settings, load_from
@@ -6,14 +6,18 @@ from forecourt.rpc.wiring import token_issuer
 
 
 async def run(bench: Bench) -> None:
-    """``command_vs_echo`` and ``import_vs_command``."""
-    url = await bench.fresh_database()
+    """``command_vs_echo``, ``import_vs_command`` and ``command_secure_vs_plain``."""
+    url, plain_url = await bench.fresh_database(), await bench.fresh_database()
     grpc, http, echo, echo_http = address(), address(), address(), address()
+    plain, plain_http = address(), address()
     env = {
         "DATABASE_URL": url,
         "GRPC_LISTEN": grpc,
         "HTTP_LISTEN": http,
         "FORECOURT_DATA": str(bench.data),
+        # Counted like any other, but one caller shall not be stopped on a fast machine.
+        "FORECOURT_RATE_LIMIT": "1000000",
+        "FORECOURT_RATE_BURST": "1000000",
         "AMQP_URI": bench.amqp_uri,
     }
     tokens = token_issuer(load_from(Settings, env))
@@ -30,7 +34,8 @@ async def run(bench: Bench) -> None:
         first += 1_000_000
         return float(await output_of("bench.load", kind, target, str(calls), str(first), env=load_env(kind)))
 
-    await output_of("forecourt.cli", "migrate", "customer", env=env)
+    for database in (url, plain_url):
+        await output_of("forecourt.cli", "migrate", "customer", env={**env, "DATABASE_URL": database})
     async with (
         process("bench.echo_server", echo, echo_http, health=f"http://{echo_http}/healthz"),
         process(
@@ -41,6 +46,15 @@ async def run(bench: Bench) -> None:
             health=f"http://{http}/healthz",
             log=bench.data / "serve.log",
         ),
+        process(
+            "bench.plain_server",
+            env={**env, "DATABASE_URL": plain_url, "GRPC_LISTEN": plain, "HTTP_LISTEN": plain_http},
+            health=f"http://{plain_http}/healthz",
+            log=bench.data / "plain.log",
+        ),
     ):
         await bench.ratio("command_vs_echo", lambda: rate("register", grpc), lambda: rate("echo", echo))
         await bench.ratio("import_vs_command", lambda: rate("import", grpc), lambda: rate("register", grpc))
+        await bench.ratio(
+            "command_secure_vs_plain", lambda: rate("register", grpc), lambda: rate("register", plain)
+        )

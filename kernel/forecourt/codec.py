@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from forecourt import logs
+from forecourt import logs, metrics
 from forecourt.events import AnyEvent, Event, Recorded
 from forecourt.eventstore.port import StoredEvent
 from forecourt.privacy.cipher import PersonKey, TamperedCiphertext, is_sealed
@@ -108,6 +108,7 @@ class Codec:
                 _unseal(sealed, entry, stored)
             found.append(read(stored, sealed.data))
         if lost := len(persons) - len(entries):
+            metrics.LOST_KEYS.inc(lost)
             log.warning("keys of persons are lost", persons=lost)
         return found
 

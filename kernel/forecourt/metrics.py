@@ -38,6 +38,12 @@ DROPPED_STREAMS = Counter("forecourt_dropped_streams", "Streams ended because of
 
 APPEND_BATCH = Histogram("forecourt_append_batch_events", "Events written in one transaction", buckets=_SIZES)
 
+# --- privacy
+
+LOST_KEYS = Counter(
+    "forecourt_person_keys_lost", "Lookups of persons whose key is gone without having been destroyed"
+)
+
 # --- audit
 
 AUDIT_ENTRIES = Counter("forecourt_audit_entries", "Entries of the audit that are stored", ["kind"])

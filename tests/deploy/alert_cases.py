@@ -25,6 +25,7 @@ PUBLISHED = 'forecourt_relay_published_events_total{service="service_desk", even
 TIMER = 'forecourt_timer_runs_total{service="notify", timer="send_due", outcome="%s"}'
 RELAY = 'forecourt_relay_%s{service="sales", instance="r1"}'
 UP = 'up{job="forecourt", app="sales", role="%s", instance="%s"}'
+KEYS = 'forecourt_token_key_reads_total{source="url", outcome="%s"}'
 SALES = {"service": "sales"}
 
 CASES = (
@@ -161,5 +162,18 @@ CASES = (
         {PUBLISHED % "ComplaintReceived": "0+3x300", PUBLISHED % "SlaBreached": "0+1x300"},
         {PUBLISHED % "ComplaintReceived": "0+10x300", PUBLISHED % "SlaBreached": "0+1x300"},
         at="4h",
+    ),
+    Case(
+        "ForecourtAuditNotStored",
+        {},
+        {"forecourt_audit_failed_entries_total": "0x25 0+1x15"},
+        {"forecourt_audit_failed_entries_total": "0+1x10 10x40"},
+    ),
+    Case(
+        "ForecourtTokenKeysUnread",
+        {"source": "url"},
+        {KEYS % "failed": "0+1x60", KEYS % "ok": "5x60"},
+        {KEYS % "failed": "0+1x60", KEYS % "ok": "0+1x60"},
+        at="60m",
     ),
 )

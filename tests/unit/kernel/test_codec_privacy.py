@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from forecourt import metrics
 from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Context, Decider
 from forecourt.events import Event, ForeignEvent, Personal
@@ -164,7 +165,9 @@ async def test_where_a_key_is_lost_the_rest_of_the_event_still_reads() -> None:
     codec = Codec(OWN, keys)
     record = await written(codec, joined())
     keys.entries.clear()
+    before = metrics.LOST_KEYS._value.get()
     (read,) = await codec.decode([record])
+    assert metrics.LOST_KEYS._value.get() == before + 1
     assert isinstance(read.event, Joined)
     assert (read.event.name, read.event.store) == (ERASED, "D001")
 
