@@ -35,7 +35,7 @@ from forecourt.projections.folding import load_target
 from forecourt.projections.follower import Follower
 from forecourt.projections.projection import Projection
 from forecourt.projections.rebuild import Rebuild
-from forecourt.runtime import Runtime, ServiceRuntime
+from forecourt.runtime import Runtime, ServiceRuntime, migrate
 from forecourt.service import Service
 
 DUMP = "events.dump"
@@ -96,7 +96,12 @@ async def create(
             position = await connection.fetchval("SELECT coalesce(max(position), 0) FROM events.event")
             dump = [program, "--format=custom", f"--snapshot={snapshot}"]
             left_out = [] if read_models else await _read_model_relations(connection)
-            without = [f"--exclude-schema={KEYS_SCHEMA}", *(f"--exclude-table={name}" for name in left_out)]
+            # The record of migrations, too: it would say of what is left out that it is there.
+            without = [
+                f"--exclude-schema={KEYS_SCHEMA}",
+                "--exclude-schema=forecourt",
+                *(f"--exclude-table={name}" for name in left_out),
+            ]
             await _run([*dump, *without], settings.database, output=folder / DUMP)
             await _run([*dump, f"--schema={KEYS_SCHEMA}"], settings.database, output=keys_file)
     finally:
@@ -244,6 +249,7 @@ async def _scratch(url: str) -> AsyncIterator[str]:
 async def _compare(
     services: Sequence[Service], settings: Settings, manifest: Manifest, *, with_keys: bool
 ) -> list[str]:
+    await migrate(services, settings)
     runtime = await Runtime.open(services, settings)
     try:
         head = await runtime.store.head()

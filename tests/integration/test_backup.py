@@ -119,7 +119,7 @@ async def test_restored_with_and_without_keys(source: Source, postgres_server: P
             assert {one.event.name for one in recorded if hasattr(one.event, "name")} == {NAME}
         finally:
             await runtime.close()
-        with pytest.raises(NotEmpty, match="customer, events, keys, messaging"):
+        with pytest.raises(NotEmpty, match="customer, events, forecourt, keys, messaging"):
             await backup.restore(source.folder, source.keys, url)
     finally:
         postgres_server.drop_database(url)
