@@ -13,7 +13,7 @@ CODE := kernel services tests demo bench tools
 PACKAGES := kernel/forecourt $(wildcard services/common/trade services/customer/customer services/sales/sales \
 	services/service-desk/service_desk services/notify/notify services/audit/audit)
 
-.PHONY: help setup proto reference lint format test unit test-eventstoredb demo run bench lock clean
+.PHONY: help setup proto reference lint deploy-check format test unit test-eventstoredb demo run bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,13 +32,17 @@ proto: setup ## Generate the gRPC stubs; check style and compatibility of proto/
 reference: setup ## Write what is made from code and rules: configuration, metrics, permissions, runbook list, dashboards
 	@$(BIN)/python -m tools.reference
 
-lint: setup ## Check style, types, layers, and the contract
+lint: setup ## Check style, types, layers, the contract, and deploy/
 	$(BIN)/ruff check $(wildcard $(CODE))
 	$(BIN)/ruff format --check $(wildcard $(CODE))
 	$(BIN)/mypy --strict $(PACKAGES)
 	$(BIN)/mypy $(wildcard tests demo bench)
 	$(BIN)/lint-imports
 	@tools/proto_check.sh
+	@$(MAKE) deploy-check
+
+deploy-check: setup ## Check Dockerfile, compose file and Kubernetes manifests
+	@$(BIN)/python -m tools.deploy_check
 
 format: setup ## Rewrite the code in the house style
 	$(BIN)/ruff check --fix-only $(wildcard $(CODE))
@@ -65,7 +69,7 @@ run: setup ## Start the platform and the sandboxes, until Ctrl-C
 bench: setup ## Measure; results also in build/bench.json
 	$(BIN)/python -m bench
 
-lock: .venv/stamp ## Resolve requirements.in into requirements.lock, with hashes
+lock: .venv/stamp ## Resolve requirements.in into requirements.lock and the locks of images, with hashes
 	@tools/lock.sh
 
 clean: ## Remove everything that make made

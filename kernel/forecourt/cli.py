@@ -81,10 +81,27 @@ def work(service: Annotated[str, typer.Argument(help="The service.")]) -> None:
 
 @app.command()
 @answering
-def migrate(services: Services = None) -> None:
-    """Create what is missing in the database, and with AMQP_URI set the queues of all handlers."""
-    operate(_migrate(find_services(services), load(Settings)))
+def migrate(
+    services: Services = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Change nothing; list what is pending, exit code 1 if there is any."),
+    ] = False,
+) -> None:
+    """Bring the database up to date, and with AMQP_URI set the queues of all handlers."""
+    if check:
+        operate(_pending(find_services(services), load(Settings)))
+    else:
+        operate(_migrate(find_services(services), load(Settings)))
     out.print("migrate: ok")
+
+
+async def _pending(services: list[Service], settings: Settings) -> None:
+    from forecourt.runtime import pending
+
+    if missing := await pending(services, settings):
+        out.print("\n".join(f"pending: {migration}" for migration in missing), highlight=False)
+        raise typer.Exit(1)
 
 
 async def _migrate(services: list[Service], settings: Settings) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import asyncpg
 
-from forecourt import logs
+from forecourt import logs, migrations
 from forecourt.clock import ClockSetting, VirtualClock
 from forecourt.errors import InvalidInput, Refused
 
@@ -21,18 +21,6 @@ log = logs.get(__name__)
 CHANNEL = "forecourt_clock"
 POLL_SECONDS = 1.0
 MAX_RATE = 10_000_000.0
-
-_TABLE = """
-CREATE SCHEMA IF NOT EXISTS events;
-CREATE TABLE IF NOT EXISTS events.clock_setting (
-    one boolean PRIMARY KEY DEFAULT true CHECK (one),
-    real timestamptz NOT NULL,
-    virtual timestamptz NOT NULL,
-    rate double precision NOT NULL CHECK (rate >= 0)
-);
-INSERT INTO events.clock_setting (real, virtual, rate)
-VALUES (clock_timestamp(), clock_timestamp(), 1) ON CONFLICT DO NOTHING;
-"""
 
 # What the clock shows while the statement holds the row's lock: no two changes can pass each other.
 _SHOWN = "virtual + (clock_timestamp() - real) * rate"
@@ -67,9 +55,7 @@ class ClockStore:
 
     async def migrate(self) -> None:
         """Create the table, with a clock that shows real time, where it is missing."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('clock', 1))")
-            await connection.execute(_TABLE)
+        await migrations.apply(self._pool, [migrations.CLOCK])
 
     async def read(self) -> ClockSetting:
         """The setting in force."""

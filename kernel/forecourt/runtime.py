@@ -8,19 +8,17 @@ from typing import Any, Self
 
 import asyncpg
 
-from forecourt import metrics
+from forecourt import metrics, migrations
 from forecourt.audit.edge import Audit
 from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock, SystemClock
-from forecourt.clock_store import ClockFollower, ClockStore
+from forecourt.clock_store import ClockFollower
 from forecourt.codec import Codec
 from forecourt.config import ConfigError, Settings, load
 from forecourt.deciders import CommandHandler
 from forecourt.eventstore import open_store
 from forecourt.eventstore.port import EventStore
-from forecourt.messaging.relay import migrate as migrate_relay
 from forecourt.privacy.keys import KeyStore
-from forecourt.privacy.keys_postgres import migrate as migrate_keys
 from forecourt.privacy.keys_postgres import open_keys
 from forecourt.projections import tables
 from forecourt.projections.queries import ReadModels
@@ -65,7 +63,8 @@ class Runtime:
     async def open(cls, services: Sequence[Service], settings: Settings, *, followers: int = 0) -> Self:
         """Connect and put the services together; ``followers`` of the event store need connections of their own.
 
-        Raises `ConfigError` for a wrong setting, `forecourt.errors.Unavailable` where the store is away.
+        Raises `ConfigError` for a wrong setting or an old schema, `forecourt.errors.Unavailable` where the store is
+        away.
         """
         async with AsyncExitStack() as stack:
             size = settings.forecourt_pool_size + KEYS_CONNECTIONS + FOLLOWER_CONNECTIONS * followers
@@ -74,6 +73,7 @@ class Runtime:
             store = await open_store(settings.store)
             stack.push_async_callback(store.close)
             _observe_groups(store)
+            await migrations.require(pool, store, [service.name for service in services])
             keys = await open_keys(pool, settings)
             stack.push_async_callback(keys.close)
             clock: Clock = SystemClock()
@@ -134,7 +134,7 @@ def _observe_groups(store: EventStore) -> None:
 
 
 async def migrate(services: Sequence[Service], settings: Settings) -> None:
-    """Create every table that the services need; safe to run at any time, by several at once."""
+    """Bring every table that the services need up to date; safe to run at any time, by several at once."""
     pool = await open_pool(settings)
     try:
         store = await open_store(settings.store)
@@ -143,11 +143,21 @@ async def migrate(services: Sequence[Service], settings: Settings) -> None:
                 await make()
         finally:
             await store.close()
-        await ClockStore(pool).migrate()
+        await migrations.apply(pool, migrations.components_of(service.name for service in services))
         for service in services:
-            await PostgresSnapshots(pool, service.name).migrate()
             await tables.migrate(pool, service.name, service.projections)
-        await migrate_relay(pool)
-        await migrate_keys(pool)
+    finally:
+        await pool.close()
+
+
+async def pending(services: Sequence[Service], settings: Settings) -> list[migrations.Migration]:
+    """What `migrate` would change that is not a read model."""
+    pool = await open_pool(settings)
+    try:
+        store = await open_store(settings.store)
+        try:
+            return await migrations.pending_for(pool, store, [service.name for service in services])
+        finally:
+            await store.close()
     finally:
         await pool.close()

@@ -58,28 +58,12 @@ def _adapter(state_type: type[Any]) -> tuple[TypeAdapter[Any], str]:
 
 
 class PostgresSnapshots:
-    """Snapshots in a table beside the read models. Call `migrate` once."""
+    """Snapshots in a table beside the read models (`forecourt.migrations`)."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", schema: str, codec: Codec | None = None) -> None:
         self._pool = pool
         self._codec = codec
         self._table = f'"{schema}".snapshot'
-        self._schema = schema
-
-    async def migrate(self) -> None:
-        """Create the table where it is missing."""
-        await self._pool.execute(
-            f"""
-            CREATE SCHEMA IF NOT EXISTS "{self._schema}";
-            CREATE TABLE IF NOT EXISTS {self._table} (
-                stream text PRIMARY KEY, shape text NOT NULL, version bigint NOT NULL, position bigint NOT NULL,
-                dealer_id text NOT NULL, brand text NOT NULL, state json NOT NULL, known json NOT NULL);
-            ALTER TABLE {self._table}
-                ADD COLUMN IF NOT EXISTS shared text[] NOT NULL DEFAULT '{{}}',
-                ADD COLUMN IF NOT EXISTS former text[] NOT NULL DEFAULT '{{}}',
-                ADD COLUMN IF NOT EXISTS actors json NOT NULL DEFAULT '{{}}'
-            """
-        )
 
     async def load(self, stream: str, state_type: type[Any]) -> Snapshot | None:
         """The latest snapshot that fits ``state_type``, or None."""

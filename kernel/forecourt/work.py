@@ -69,7 +69,10 @@ def main() -> None:
     except ConfigError as error:
         sys.exit(_refuse(error))
     logs.configure(process=f"work-{service.name}", level=settings.forecourt_log_level)
-    run_worker(service, settings, open_with=_open)
+    try:
+        run_worker(service, settings, open_with=_open)
+    except ConfigError as error:
+        sys.exit(_refuse(error))
 
 
 def _declare(names: list[str]) -> int:

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4, uuid5
 
 import asyncpg
 
+from forecourt import migrations
 from forecourt.eventstore.port import NewEvent, StoredEvent
 from forecourt.messaging.cloudevents import CONTENT_TYPE, EXCHANGE, routing_key, to_cloudevent
 from forecourt.messaging.forwarder import Forwarder, connect
@@ -144,6 +145,7 @@ class Probe:
             f'CREATE TABLE "{self.name}".attempt (number int);'
             f'CREATE TABLE "{self.name}".tick (pid int)'
         )
+        await migrations.apply(self.pool, migrations.components_of([self.name]))
 
     async def start(self) -> subprocess.Popen[bytes]:
         """Start a worker process and wait until it consumes."""

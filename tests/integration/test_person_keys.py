@@ -16,6 +16,7 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from forecourt import migrations
 from forecourt.access.ownership import Ownership
 from forecourt.codec import Codec
 from forecourt.config import ConfigError, Settings, load_from
@@ -212,7 +213,7 @@ async def test_snapshots_are_stored_sealed_and_are_none_after_the_erasure(pool: 
     async with opened(pool) as keys:
         codec = Codec(build_registry("club", [("member", [Joined])]), keys)
         snapshots = PostgresSnapshots(pool, "club", codec)
-        await snapshots.migrate()
+        await migrations.apply(pool, [migrations.service("club")])
         snapshot = Snapshot(Member("Wang"), 200, 7, Ownership("D001", "b"), {}, {"Joined": ("amy", "bob")})
         await snapshots.save(stream, snapshot, Member)
         assert "Wang" not in await pool.fetchval("SELECT state::text FROM club.snapshot")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 from prometheus_client import Gauge
 
-from forecourt import logs, tracing
+from forecourt import logs, migrations, tracing
 from forecourt.clock import Clock, SystemClock
 from forecourt.eventstore.port import Batch, EventStore, StoredEvent, StoreUnavailable
 from forecourt.eventstore.postgres import LOST
@@ -49,15 +49,6 @@ WATCH_SECONDS = 1.0
 
 LEADING = Gauge("forecourt_relay_leading", "1 in the process that publishes, 0 on standby", ["service"])
 
-_DDL = """
-CREATE SCHEMA IF NOT EXISTS messaging;
-CREATE TABLE IF NOT EXISTS messaging.relay_checkpoint (
-    name text PRIMARY KEY,
-    position bigint NOT NULL,
-    updated_at timestamptz NOT NULL DEFAULT now()
-);
-"""
-
 
 class CheckpointMoved(Exception):
     """Somebody else has moved this relay's checkpoint."""
@@ -77,10 +68,8 @@ class _Pending(NamedTuple):
 
 
 async def migrate(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-    """Create what the relay keeps in the database; safe to run at any time, by several at once."""
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('messaging', 1))")
-        await connection.execute(_DDL)
+    """Bring what the relay keeps in the database up to date; safe to run at any time, by several at once."""
+    await migrations.apply(pool, [migrations.MESSAGING])
 
 
 class Relay:

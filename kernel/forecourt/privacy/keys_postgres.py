@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from forecourt import logs
+from forecourt import logs, migrations
 from forecourt.config import ConfigError, Settings
 from forecourt.privacy.cipher import PersonKey, new_key
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
@@ -26,26 +26,6 @@ log = logs.get(__name__)
 CHANNEL = "forecourt_key_destroyed"
 RECONNECT_SECONDS = 1.0
 ROTATED_AT_ONCE = 1_000
-
-_DDL = """
-CREATE SCHEMA IF NOT EXISTS keys;
-CREATE TABLE IF NOT EXISTS keys.master_key (
-    master_id text PRIMARY KEY,
-    first_used timestamptz NOT NULL DEFAULT now()
-);
-CREATE TABLE IF NOT EXISTS keys.person_key (
-    person_id uuid PRIMARY KEY,
-    key_id uuid NOT NULL,
-    master_id text REFERENCES keys.master_key,
-    wrapped bytea,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    destroyed_at timestamptz,
-    fingerprint text NOT NULL DEFAULT '',
-    CHECK ((wrapped IS NULL) = (destroyed_at IS NOT NULL)),
-    CHECK ((wrapped IS NULL) = (master_id IS NULL))
-);
-CREATE INDEX IF NOT EXISTS person_key_master ON keys.person_key (master_id) WHERE master_id IS NOT NULL;
-"""
 
 
 _LOOKUP = """
@@ -362,9 +342,5 @@ async def open_keys(pool: "asyncpg.Pool[asyncpg.Record]", settings: Settings) ->
 
 
 async def migrate(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-    """Create the schema where it is missing; safe to run at any time, by several at once."""
-    if await pool.fetchval("SELECT to_regclass('keys.person_key')") is not None:
-        return
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('keys', 2))")
-        await connection.execute(_DDL)
+    """Bring the schema up to date; safe to run at any time, by several at once."""
+    await migrations.apply(pool, [migrations.KEYS])

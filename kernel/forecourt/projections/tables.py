@@ -19,6 +19,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from forecourt import migrations
 from forecourt.projections.columns import Column, columns_of
 from forecourt.projections.projection import Index, Key, Projection
 
@@ -28,36 +29,6 @@ Connection = Any
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _RESERVED = frozenset({"projection", "projection_quarantine", "snapshot"})
-
-_REGISTRY = """
-CREATE SCHEMA IF NOT EXISTS {schema};
-
-CREATE TABLE IF NOT EXISTS {schema}.projection (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name text NOT NULL,
-    version int NOT NULL,
-    state text NOT NULL CHECK (state IN ('building', 'active', 'retired')),
-    relation text NOT NULL UNIQUE,
-    position bigint NOT NULL DEFAULT 0,
-    updated_at timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 50);
-CREATE UNIQUE INDEX IF NOT EXISTS projection_active ON {schema}.projection (name) WHERE state = 'active';
-CREATE UNIQUE INDEX IF NOT EXISTS projection_building
-    ON {schema}.projection (name, version) WHERE state = 'building';
-
-CREATE TABLE IF NOT EXISTS {schema}.projection_quarantine (
-    target bigint NOT NULL REFERENCES {schema}.projection ON DELETE CASCADE,
-    projection text NOT NULL,
-    version int NOT NULL,
-    position bigint NOT NULL,
-    stream text NOT NULL,
-    type text NOT NULL,
-    reason text NOT NULL,
-    at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (target, position)
-);
-CREATE INDEX IF NOT EXISTS projection_quarantine_stream ON {schema}.projection_quarantine (target, stream);
-"""
 
 log = structlog.get_logger(__name__)
 
@@ -241,9 +212,9 @@ async def migrate(pool: Any, schema: str, projections: Iterable[Projection[Any]]
     Safe to run at any time, by several processes at once. Raises `TableMismatch`.
     """
     checked_name("schema", schema)
+    await migrations.apply(pool, [migrations.service(schema)])
     async with pool.acquire() as connection, connection.transaction():
         await lock_schema(connection, schema)
-        await connection.execute(_REGISTRY.format(schema=f'"{schema}"'))
         for projection in projections:
             known = await registered(connection, schema, projection.name)
             table = Table(schema, projection)

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 from pydantic import Field
 
+from forecourt import migrations
 from forecourt.clock import Clock
 from forecourt.codec import Codec
 from forecourt.config import ServiceSettings, Settings, load
@@ -24,17 +25,6 @@ CONFIG_KEY = "FORECOURT_RUNTIME"
 
 TRANSACTION: ContextVar[Any] = ContextVar("TRANSACTION")
 """The connection in whose transaction the present handler runs."""
-
-_DDL = """
-CREATE SCHEMA IF NOT EXISTS "{schema}";
-CREATE TABLE IF NOT EXISTS "{schema}".processed_event (
-    handler text COLLATE "C" NOT NULL,
-    event_id uuid NOT NULL,
-    processed_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (handler, event_id)
-);
-CREATE INDEX IF NOT EXISTS processed_event_time ON "{schema}".processed_event USING brin (processed_at);
-"""
 
 
 class WorkerSettings(ServiceSettings):
@@ -81,14 +71,6 @@ class Runtime:
         """Seconds before each further attempt."""
         return self.settings.forecourt_retry_delays
 
-    async def migrate(self) -> None:
-        """Create what handlers keep in the database; safe to run at any time, by several at once."""
-        async with self.pool.acquire() as connection, connection.transaction():
-            await connection.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", self.service.name
-            )
-            await connection.execute(_DDL.format(schema=self.service.name))
-
     async def forget_processed(self) -> int:
         """Delete a piece of the ids older than the settings say; how many were deleted."""
         answer: str = await self.pool.execute(
@@ -121,16 +103,17 @@ async def open_runtime(
     commands: CommandHandler | None = None,
     read_models: Any = None,
 ) -> Runtime:
-    """Open pools and prepare the database. Raises what asyncpg raises where it does not answer."""
+    """Open pools. Raises what asyncpg raises where the database does not answer, `ConfigError` for an old schema."""
     worker = load(WorkerSettings)
     # One more, for what hears of destroyed keys.
     pool = await asyncpg.create_pool(settings.database, min_size=1, max_size=settings.forecourt_pool_size + 1)
     transactions = await asyncpg.create_pool(
         settings.database, min_size=1, max_size=worker.forecourt_worker_transactions
     )
+    await migrations.require(pool, store, [service.name])
     keys = await open_keys(pool, settings)
     codec = Codec(service.registry, keys)
-    runtime = Runtime(
+    return Runtime(
         service=service,
         settings=settings,
         worker=worker,
@@ -145,5 +128,3 @@ async def open_runtime(
         read_models=read_models,
         service_settings=None if service.settings is None else load(service.settings),
     )
-    await runtime.migrate()
-    return runtime

@@ -199,7 +199,7 @@ def test_paths_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_make_targets_exist(name: str) -> None:
-    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for words in commands(name):
         if words[0] == "make":
             assert {word for word in words[1:] if "=" not in word} <= targets, f"{name}: {words}"
@@ -272,6 +272,7 @@ def variables() -> frozenset[str]:
 def test_variables_exist(name: str) -> None:
     read = set(re.findall(r"environ(?:\.get\(|\[)\"([A-Z_]+)\"", source()))
     read |= set(re.findall(r"^([A-Z_]+) \?=", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    read |= set(re.findall(r"^ARG ([A-Z_]+)", (ROOT / "deploy/docker/Dockerfile").read_text(), re.MULTILINE))
     enums = {
         number
         for path in ROOT.glob("proto/crm/**/*.proto")
