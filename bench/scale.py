@@ -9,13 +9,15 @@ import time
 from collections.abc import AsyncIterator, Mapping
 
 import asyncpg
-from kombu import Connection
 
 from bench.harness import Bench, address, output_of, process
 from forecourt.config import Settings, load_from
 from forecourt.rpc.wiring import token_issuer
 
-QUEUE = "customer.suspect_duplicates"
+_BEHIND = (
+    "SELECT count(*) FROM customer.projection WHERE state = 'active'"
+    " AND position < (SELECT max(position) FROM events.event)"
+)
 
 
 async def run(bench: Bench) -> None:
@@ -74,30 +76,23 @@ class Scale:
             return await self._register(addresses, self._bench.count(6_000))
 
     async def work(self, processes: int) -> float:
-        """Events handled a second with so many workers, from a full queue to an empty one."""
-        async with self._roles("serve", "project", "relay") as addresses:
+        """Events handled a second with so many workers, from the first to the last."""
+        async with self._roles("serve", "project") as addresses:
             await self._register(addresses, self._bench.count(1_500))
-            waiting = await self._published()
-        handled = await self._handled()
-        # Reads of the handler wait for the read model, which is complete: nothing else runs meanwhile.
-        async with self._roles(*["work"] * processes):
-            start = time.perf_counter()
-            began = await self._handled()
-            while await self._handled() < handled + waiting:  # noqa: ASYNC110 - nobody tells
+            while await self._value(_BEHIND):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.05)
-            return (handled + waiting - began) / (time.perf_counter() - start)
-
-    async def _published(self) -> int:
-        """Wait until projections and relay are at the head; the messages that wait for the handler then."""
-        behind = (
-            "SELECT count(*) FROM (SELECT position FROM customer.projection WHERE state = 'active' UNION ALL"
-            " SELECT position FROM messaging.relay_checkpoint) f"
-            " WHERE position < (SELECT max(position) FROM events.event)"
+        before = await self._handled()
+        total = await self._value(
+            "SELECT count(*) FROM events.event WHERE type = 'customer.CustomerRegistered'"
         )
-        while await self._value(behind):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.05)
-        with Connection(self._bench.amqp_uri) as connection:
-            return int(connection.channel().queue_declare(QUEUE, passive=True).message_count)
+        # The relay comes last: all workers stand ready when the first event arrives.
+        async with self._roles(*["work"] * processes, "relay"):
+            while (began := await self._handled()) == before:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            start = time.perf_counter()
+            while await self._handled() < total:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            return (total - began) / (time.perf_counter() - start)
 
     async def _handled(self) -> int:
         table = "to_regclass('customer.processed_event')"
