@@ -35,17 +35,10 @@ from forecourt.eventstore.port import (
     WrongExpectedVersion,
     check_append,
 )
+from forecourt.waiting import Company
 
 GROUP_EVENTS = 500
 """Most events that one transaction takes."""
-
-MANY_APPENDS = 8
-LINGER_SECONDS = 0.005
-"""Where the last group held `MANY_APPENDS`, the next one waits this long unless as many are there already.
-
-Callers that were answered together come back one after the other; a transaction for the first few of them costs as
-much as one for all. An append that comes alone never waits.
-"""
 
 WINDOW = 20_000
 """Positions that one page of a filtered read spans."""
@@ -106,7 +99,7 @@ class PostgresEventStore:
         self.on_group = on_group
         self._pending: deque[_Pending] = deque()
         self._writer: asyncio.Task[None] | None = None
-        self._company = 0
+        self._company = Company()
         self._listener: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._closed = False
@@ -165,10 +158,9 @@ class PostgresEventStore:
         # One turn of the loop: callers that are ready at the same moment share the group.
         await asyncio.sleep(0)
         while self._pending:
-            if len(self._pending) < self._company and self._company >= MANY_APPENDS:
-                await asyncio.sleep(LINGER_SECONDS)
+            await self._company.gather(len(self._pending))
             group = self._next_group()
-            self._company = len(group)
+            self._company.went(len(group))
             try:
                 await self._write_group(group)
             except Exception as error:  # noqa: BLE001 - it is not lost: it belongs to the callers of this group

@@ -20,6 +20,7 @@ from forecourt.config import ConfigError, Settings
 from forecourt.privacy.cipher import PersonKey, new_key
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
+from forecourt.waiting import Company
 
 log = logs.get(__name__)
 
@@ -59,6 +60,7 @@ class PostgresKeys:
         self._forgetters: list[OnDestroyed] = []
         self._turn = asyncio.Lock()
         self._wanted: set[Person] = set()
+        self._company = Company()
         self._round: asyncio.Task[dict[Person, Entry]] | None = None
         self.queries = 0
         """Lookups in the database so far."""
@@ -170,7 +172,9 @@ class PostgresKeys:
         async with self._turn:
             # One turn of the loop: callers that are ready at the same moment share the statement.
             await asyncio.sleep(0)
+            await self._company.gather(len(self._wanted))
             wanted, self._wanted, self._round = list(self._wanted), set(), None
+            self._company.went(len(wanted))
             return await self._create(wanted)
 
     async def _create(self, persons: Sequence[Person]) -> dict[Person, Entry]:
