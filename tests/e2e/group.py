@@ -5,6 +5,7 @@ there.
 """
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -126,6 +127,8 @@ class Group:
 
     runtime: Runtime
     channel: grpc.aio.Channel
+    asked: set[str] = field(default_factory=set)
+    """Every text that any message had in it."""
 
     def client(self, caller: Caller, actor: str = "amy") -> Client:
         """Somebody of the caller's kind, in each call with the role that the call is the job of."""
@@ -163,6 +166,7 @@ class Group:
             GetMessageClass(method.input_type).SerializeToString,
             GetMessageClass(method.output_type).FromString,
         )
+        self.asked.update(re.findall(r'"([^"]+)"', str(message)))
         sent = [*self._metadata(rpc, caller), *(metadata or {}).items()]
         for _ in range(STREAM_TRIES):
             request: Any = iter([message]) if method.client_streaming else message

@@ -244,7 +244,7 @@ def assert_tells_nothing(
     crowd.asked |= named
     if rpc in COMMANDS:
         crowd.given |= named
-    hidden = theirs.texts - (crowd.asked if rpc in OF_ONESELF else crowd.given)
+    hidden = theirs.texts - (crowd.asked | crowd.group.asked if rpc in OF_ONESELF else crowd.given)
     told = [text for text in hidden if text in answer.said and text not in sent]
     assert not told, f"{rpc}: tells {told} of others"
 

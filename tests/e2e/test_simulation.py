@@ -38,7 +38,8 @@ async def test_two_days_of_a_small_group(database_url: str, amqp_uri: str, tmp_p
         for name, number in re.findall(r"│ ([a-z ,]+?) +│ +([\d.,]+) │", done.stdout)
     }
     assert (found["cars"], found["repairs"], found["complaints"]) == (2, 22, 2)
-    assert found["customers"] == 1_340
+    # Of 1,400 rows those that are good: some are refused, some are duplicates.
+    assert 1_300 < found["customers"] < 1_400
     assert found["events"] > found["customers"]
 
 

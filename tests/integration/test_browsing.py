@@ -133,7 +133,9 @@ async def _look_at(variables: dict[str, str]) -> None:
         "customer.CategoryChanged",
     ]
     assert records[0]["data"]["name"] == MASK
-    clear = await asyncio.to_thread(events, variables, "--last", "2", "--json", "--show-personal", "a test")
+    clear = await asyncio.to_thread(
+        events, variables, "--type", "CustomerRegistered", "--json", "--show-personal", "a test"
+    )
     assert json.loads(clear.stdout.splitlines()[0])["data"]["name"] == NAME, clear.stderr
     assert "a test" in clear.stderr
     production = variables | {"FORECOURT_ENV": "production"}

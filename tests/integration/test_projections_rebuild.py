@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forecourt import migrations
 from forecourt.errors import Unavailable
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore
@@ -235,6 +236,8 @@ async def _incremental_equals_rebuild(
     projections: list[Projection[Any]] = [bank(), journal(), flows()]
     async with open_bank(database_url) as shop:
         await shop.pool.execute("DROP SCHEMA IF EXISTS bank CASCADE")
+        await shop.pool.execute("DELETE FROM forecourt.migration WHERE schema = 'bank'")
+        await migrations.apply(shop.pool, [migrations.service("bank")])
         shop.store = MemoryEventStore()
         await tables.migrate(shop.pool, "bank", projections)
         for number, event in history:

@@ -130,10 +130,10 @@ async def test_every_step_that_a_dead_process_left_undone_is_taken_by_the_worker
     await only_this(platform, order, DeliverVehicle(order_id=order_id, odometer_km=20))
     await soon(seller, "GetVehicle", car, lambda row: row["place"] == "VEHICLE_PLACE_DELIVERED")
 
-    returned = ReturnVehicle(order_id=order_id, reason="wrong colour", store="D002", odometer_km=40)
+    returned = ReturnVehicle(order_id=order_id, reason="wrong colour", store="D001", odometer_km=40)
     await only_this(platform, order, returned)
     back = await soon(seller, "GetVehicle", car, lambda row: row["place"] == "VEHICLE_PLACE_IN_STOCK")
-    assert (back["store"], back["odometer_km"], back["pdi"]) == ("D002", 40, "PDI_STATE_PENDING")
+    assert (back["store"], back["odometer_km"], back["pdi"]) == ("D001", 40, "PDI_STATE_PENDING")
 
     await seller("PassPdi", car)
     second = (await seller("OpenOpportunity", {"customer_id": str(customer), "model": MODEL}))["id"]
