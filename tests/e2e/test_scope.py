@@ -246,7 +246,7 @@ def assert_tells_nothing(
         crowd.given |= named
     hidden = theirs.texts - (crowd.asked | crowd.group.asked if rpc in OF_ONESELF else crowd.given)
     told = [text for text in hidden if text in answer.said and text not in sent]
-    assert not told, f"{rpc}: tells {told} of others"
+    assert not told, f"{rpc}: tells {told} of others: {answer.text}"
 
 
 async def test_lists_and_counts_are_the_same_with_and_without_strangers(stages: list[Lists]) -> None:

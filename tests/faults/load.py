@@ -1,6 +1,7 @@
 """A load of commands, as a client sends them that means every one: each has an id, and is sent until it is answered."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Load:
     """How long each accepted command took its caller, with all attempts."""
     in_flight: int = 0
     retried: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why commands were sent again."""
     stopping: bool = False
 
     async def do(self, rpc: str, /, **fields: Any) -> Any:
@@ -76,6 +79,7 @@ class Load:
                     if error.code() not in AGAIN or monotonic() > end:
                         raise AssertionError(f"{rpc}: {error.code().name}: {error.details()}") from error
                     self.retried += 1
+                    self.reasons[f"{rpc}: {error.code().name}: {error.details()}"] += 1
                     await asyncio.sleep(0.1)
         finally:
             self.in_flight -= 1

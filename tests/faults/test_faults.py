@@ -100,7 +100,7 @@ async def test_all_workers_are_killed_in_the_middle_of_their_work(house: Fortres
 
     async with load(house) as sent:
         await sent.hit(kill)
-    assert not sent.retried
+    assert not sent.retried, sent.reasons
     await assert_nothing_lost_or_doubled(house, sent)
 
 

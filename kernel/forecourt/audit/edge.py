@@ -1,7 +1,7 @@
 """What the gRPC edge notes down about the calls of one RPC."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -67,12 +67,12 @@ class RpcAudit:
             subject_count=len(subjects),
             **_scope(identity),
         )
-        await self._audit.trail.record(entry, origin)
+        await self._audit.trail.record(entry, _filed(identity, origin))
 
     async def unchanged(self, identity: Any, origin: Origin, subject: UUID) -> None:
         """Note a command that changed nothing. Raises `forecourt.audit.trail.AuditUnavailable`."""
         entry = CommandUnchanged(rpc=self._name, subjects=(subject,), **_scope(identity))
-        await self._audit.trail.record(entry, origin)
+        await self._audit.trail.record(entry, _filed(identity, origin))
 
     async def refused(
         self,
@@ -98,11 +98,22 @@ class RpcAudit:
         cls = CommandRefused if self._commands else ReadRefused
         named = tuple(subjects[:MAX_SUBJECTS])
         entry = cls(rpc=self._name, subjects=named, code=code.name, slug=slug, **_scope(identity))
-        await self._audit.trail.record(entry, origin)
+        await self._audit.trail.record(entry, _filed(identity, origin))
 
     def _is_probe(self, error: Exception) -> bool:
         """Whether a refused query may be somebody trying what there is to see."""
         return isinstance(error, Forbidden) or (self.persons is not None and isinstance(error, NotFound))
+
+
+def _filed(identity: Any, origin: Origin) -> Origin:
+    """Whom an entry belongs to: the store that was acted for, where the token is for no other.
+
+    Whoever sees several stores may have named or read somebody of another one, which is no matter of this one's
+    auditors: such an entry is the head office's.
+    """
+    dealer = origin.dealer_id if identity.dealers == (origin.dealer_id,) else ""
+    brand = origin.brand if identity.brands == (origin.brand,) else ""
+    return replace(origin, dealer_id=dealer, brand=brand)
 
 
 def _scope(identity: Any) -> dict[str, tuple[str, ...]]:
