@@ -56,6 +56,11 @@ class Fortress(House):
         )
         assert child.pid != pid
         await self.platform.supervisor.wait_ready(name, seconds=SECONDS)
+        await self.connected()
+
+    async def connected(self) -> None:
+        """Wait until the channel has found the server again: after a refusal it pauses before it tries."""
+        await asyncio.wait_for(self.channel.channel_ready(), SECONDS)
 
     async def replicate(self, name: str, number: int = 2) -> str:
         """Start another process of a role, and wait until it is ready; its name."""
@@ -73,6 +78,7 @@ class Fortress(House):
         """Wait until every process says that it is ready."""
         supervisor = self.platform.supervisor
         await asyncio.gather(*(supervisor.wait_ready(name, seconds=SECONDS) for name in supervisor.children))
+        await self.connected()
 
     async def bind(self) -> None:
         """Note which handlers there are, from the broker's own list of bindings."""
