@@ -23,6 +23,7 @@ from forecourt.discovery import find_roles
 from forecourt.http import Check, HttpEdge, Route
 from forecourt.messaging.forwarder import connect
 from forecourt.messaging.relay import Relay
+from forecourt.privacy.export import Export, links_of
 from forecourt.projections.runner import ProjectionRunner
 from forecourt.rpc import wiring
 from forecourt.rpc.binding import Api
@@ -161,6 +162,7 @@ def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
     metadata = MetadataReader(callers or wiring.callers(settings), runtime.clock, wiring.rates(settings))
     streams = wiring.streams(settings)
     permissions = permissions_of(runtime.services, settings)
+    export = export_of(runtime)
     apis: list[tuple[Api, Backend]] = [
         (
             api,
@@ -173,6 +175,8 @@ def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
                 metadata=metadata,
                 audit=runtime.audit,
                 permissions=permissions,
+                hashes=runtime.keys,
+                export=export,
                 streams=streams,
             ),
         )
@@ -211,8 +215,14 @@ def permissions_of(services: Iterable[ServiceRuntime], settings: Settings) -> Pe
         raise ConfigError(f"FORECOURT_ROLES_FILE: {error}") from None
 
 
+def export_of(runtime: Runtime) -> Export:
+    """What exports all that is recorded about a person."""
+    return Export(runtime.store, runtime.keys, links_of(part.service for part in runtime.services))
+
+
 def http_routes(runtime: Runtime) -> list[Route]:
     """The services' own routes, each handler given a `Call` of its service."""
+    export = export_of(runtime)
 
     def bind(
         part: ServiceRuntime, handler: Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
@@ -224,6 +234,8 @@ def http_routes(runtime: Runtime) -> list[Route]:
                 read_models=part.read_models,
                 clock=runtime.clock,
                 settings=part.settings,
+                hashes=runtime.keys,
+                export=export,
             )
             return await handler(request, call)
 

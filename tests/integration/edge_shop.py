@@ -32,6 +32,8 @@ from forecourt.errors import Forbidden, InvalidInput, LimitExceeded, Refused
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore, MemoryLog
 from forecourt.eventstore.port import StoreUnavailable
+from forecourt.privacy.export import Export
+from forecourt.privacy.keys import MemoryKeys
 from forecourt.projections.projection import Projection
 from forecourt.rpc.binding import Api, Call
 from forecourt.rpc.calls import MetadataReader
@@ -367,7 +369,7 @@ def make_backend(log: MemoryLog | None = None) -> Backend:
     """A backend on a store in memory, an empty one by default."""
     service = Service(name="shop", deciders=[basket])
     clock = ManualClock()
-    store = MemoryEventStore(log)
+    store, keys = MemoryEventStore(log), MemoryKeys()
     return Backend(
         service="shop",
         commands=CommandHandler(store, Codec(service.registry)),
@@ -377,6 +379,8 @@ def make_backend(log: MemoryLog | None = None) -> Backend:
         metadata=MetadataReader(make_callers(), clock),
         audit=Audit.to(AuditTrail(store, clock)),
         permissions=Permissions(ROLES),
+        hashes=keys,
+        export=Export(store, keys, ()),
     )
 
 

@@ -1,8 +1,10 @@
 """The export of one person holds every personal value that was ever written about them, and nobody else's."""
 
 import json
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +14,7 @@ from forecourt.discovery import find_services
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.eventstore.port import NewEvent
-from forecourt.privacy.export import COLUMNS, Entry, Export, as_csv, as_json
+from forecourt.privacy.export import COLUMNS, Entry, Export, as_csv, as_json, links_of
 from forecourt.privacy.fields import ERASED, PersonalFields
 from forecourt.privacy.keys import MemoryKeys
 from forecourt.service import Service
@@ -23,6 +25,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WANG, LI = an_id("wang"), an_id("li")
 SERVICES = list(find_services())
+DAYS = ((NOW.date() + timedelta(days=1_000 + day)).isoformat() for day in count())
+"""Days that nothing else has."""
 
 
 def personal_events() -> Iterator[tuple[Service, str, type[Event], PersonalFields]]:
@@ -43,7 +47,7 @@ class House:
     def __init__(self) -> None:
         self.store = MemoryEventStore()
         self.keys = MemoryKeys()
-        self.export = Export(SERVICES, self.store, self.keys)
+        self.export = Export(self.store, self.keys, links_of(SERVICES))
 
     async def write(self, service: Service, stream: str, event: Event, after: int = 0) -> None:
         (data,) = await Codec(service.registry, self.keys).encode(stream, [event])
@@ -79,6 +83,7 @@ def _filled(
     data |= {
         name: ["MASK"] for name, value in sample.items() if isinstance(value, list) and data[name] == "MASK"
     }
+    data |= {name: "DAY" for name, value in sample.items() if data[name] == "MASK" and is_day(value)}
     if "customer_id" in data:
         data["customer_id"] = str(person) if cls.person else None
     return cls.model_validate_json(json.dumps(_numbered(data, label, values)))
@@ -89,11 +94,16 @@ def _numbered(value: Any, label: str, values: set[str]) -> Any:
         return {key: _numbered(one, label, values) for key, one in value.items()}
     if isinstance(value, list):
         return [_numbered(one, label, values) for one in value]
-    if value != "MASK":
+    if value not in ("MASK", "DAY"):
         return value
-    made = f"{label} {len(values)}."
+    made = f"{label} {len(values)}." if value == "MASK" else next(DAYS)
     values.add(made)
     return made
+
+
+def is_day(value: Any) -> bool:
+    """Whether a value is a date."""
+    return isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value) is not None
 
 
 def values_of(entries: list[Entry]) -> set[str]:
@@ -167,6 +177,7 @@ async def test_of_an_erased_person_there_is_what_is_left() -> None:
 
 async def test_what_cannot_be_read_is_named_all_the_same() -> None:
     house = House()
+    await house.keys.obtain([str(WANG)])
     new = NewEvent(
         id=uuid4(),
         type="customer.CustomerRegistered",

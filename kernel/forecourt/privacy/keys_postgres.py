@@ -1,4 +1,4 @@
-"""The keys of persons in PostgreSQL, in a schema of their own: ``keys``.
+"""The keys of persons and of hashes in PostgreSQL, in a schema of their own: ``keys``.
 
 Each key is stored wrapped with the master key, whose id stands beside it. Unwrapped keys are cached in the
 process, the least recently used dropped first. A destroyed key is announced to all processes on the same
@@ -17,7 +17,7 @@ import asyncpg
 
 from forecourt import logs, migrations
 from forecourt.config import ConfigError, Settings
-from forecourt.privacy.cipher import PersonKey, new_key
+from forecourt.privacy.cipher import KeyedHash, PersonKey, new_key
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
 from forecourt.waiting import Company
@@ -40,8 +40,11 @@ WHERE person_id = ANY($1::text[]::uuid[]) AND destroyed_at IS NOT NULL
 """
 
 
+_HASH_KEY = "SELECT master_id, wrapped FROM keys.hash_key WHERE name = $1"
+
+
 class UnknownMasterKey(Exception):
-    """Keys of persons are wrapped with a master key that this process was not given; the message has its id."""
+    """Keys are wrapped with a master key that this process was not given; the message has its id."""
 
 
 class PostgresKeys:
@@ -62,6 +65,7 @@ class PostgresKeys:
         self._wanted: set[Person] = set()
         self._company = Company()
         self._round: asyncio.Task[dict[Person, Entry]] | None = None
+        self._hashes: dict[str, KeyedHash] = {}
         self.queries = 0
         """Lookups in the database so far."""
 
@@ -101,6 +105,7 @@ class PostgresKeys:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
         self._cache.clear()
+        self._hashes.clear()
         await self._master.close()
 
     # --- lookups
@@ -204,6 +209,33 @@ class PostgresKeys:
             "INSERT INTO keys.master_key (master_id) VALUES ($1) ON CONFLICT DO NOTHING", master_id
         )
 
+    # --- hashes
+
+    async def keyed_hash(self, name: str) -> KeyedHash:
+        """The hash of that name. Raises `forecourt.privacy.master.MasterKeyUnavailable`."""
+        found = self._hashes.get(name)
+        if found is None:
+            found = self._hashes[name] = KeyedHash(await self._hash_key(name))
+        return found
+
+    async def _hash_key(self, name: str) -> bytes:
+        row: Any = await self._pool.fetchrow(_HASH_KEY, name)
+        if row is None:
+            (wrapped,) = await self._master.wrap([(_hash_owner(name), new_key())])
+            await self._pool.execute(
+                "WITH noted AS (INSERT INTO keys.master_key (master_id) VALUES ($2) ON CONFLICT DO NOTHING)"
+                " INSERT INTO keys.hash_key (name, master_id, wrapped) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                name,
+                wrapped.master_id,
+                wrapped.blob,
+            )
+            # Another process may have been first.
+            row = await self._pool.fetchrow(_HASH_KEY, name)
+        (key,) = await self._master.unwrap([(_hash_owner(name), Wrapped(row["master_id"], row["wrapped"]))])
+        if key is None:
+            raise MasterKeyUnavailable("the key of a hash cannot be unwrapped with the master keys given")
+        return key
+
     # --- destruction
 
     async def destroy(self, person: Person, at: datetime) -> Destroyed:
@@ -283,14 +315,34 @@ class PostgresKeys:
             after = rows[-1]["person_id"]
             done, failed = await self._rewrap(rows)
             rotated, lost = rotated + done, lost + failed
+        done, failed = await self._rewrap_hashes(current)
+        rotated, lost = rotated + done, lost + failed
         if lost:
-            raise UnknownMasterKey(f"{lost} keys of persons cannot be unwrapped with the master keys given")
+            raise UnknownMasterKey(f"{lost} keys cannot be unwrapped with the master keys given")
         await self._pool.execute(
             "DELETE FROM keys.master_key m WHERE master_id <> $1 AND NOT EXISTS"
-            " (SELECT FROM keys.person_key p WHERE p.master_id = m.master_id)",
+            " (SELECT FROM keys.person_key p WHERE p.master_id = m.master_id)"
+            " AND NOT EXISTS (SELECT FROM keys.hash_key h WHERE h.master_id = m.master_id)",
             current,
         )
         return rotated
+
+    async def _rewrap_hashes(self, current: str) -> tuple[int, int]:
+        rows = await self._pool.fetch(
+            "SELECT name, master_id, wrapped FROM keys.hash_key WHERE master_id <> $1", current
+        )
+        given = [(_hash_owner(row["name"]), Wrapped(row["master_id"], row["wrapped"])) for row in rows]
+        keys = await self._master.unwrap(given)
+        known = [(row["name"], key) for row, key in zip(rows, keys, strict=True) if key is not None]
+        wrapped = await self._master.wrap([(_hash_owner(name), key) for name, key in known])
+        for (name, _), one in zip(known, wrapped, strict=True):
+            await self._pool.execute(
+                "UPDATE keys.hash_key SET master_id = $2, wrapped = $3 WHERE name = $1",
+                name,
+                one.master_id,
+                one.blob,
+            )
+        return len(known), len(rows) - len(known)
 
     async def _page(self, current: str, after: UUID) -> "list[asyncpg.Record]":
         return await self._pool.fetch(
@@ -320,10 +372,16 @@ class PostgresKeys:
     async def status(self) -> list[tuple[str, int]]:
         """How many keys each master key wraps, and how many are destroyed (under ``destroyed``)."""
         rows = await self._pool.fetch(
-            "SELECT coalesce(master_id, 'destroyed') AS name, count(*) AS number FROM keys.person_key"
+            "SELECT coalesce(master_id, 'destroyed') AS name, count(*) AS number FROM"
+            " (SELECT master_id FROM keys.person_key UNION ALL SELECT master_id FROM keys.hash_key) k"
             " GROUP BY 1 ORDER BY 1"
         )
         return [(row["name"], row["number"]) for row in rows]
+
+
+def _hash_owner(name: str) -> bytes:
+    """What the wrapped key of a hash is bound to; no person has such an id."""
+    return f"hash:{name}".encode()
 
 
 def _wrapped(row: Any) -> tuple[bytes, Wrapped]:

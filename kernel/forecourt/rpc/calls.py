@@ -18,6 +18,8 @@ from forecourt.audit.trail import Origin
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Loaded, Outcome
 from forecourt.errors import Forbidden, ForecourtError, InvalidInput, Unauthenticated
+from forecourt.privacy.export import Export
+from forecourt.privacy.keys import Hashes
 
 _MAX_NUMBER = 2**63 - 1
 
@@ -263,6 +265,8 @@ class Call:
         "commands",
         "context",
         "expected",
+        "export",
+        "hashes",
         "identity",
         "read_models",
         "settings",
@@ -276,6 +280,8 @@ class Call:
         read_models: Any,
         clock: Clock,
         settings: Any,
+        hashes: Hashes,
+        export: Export,
     ) -> None:
         self.identity = metadata.identity
         self.context = metadata.context
@@ -286,6 +292,8 @@ class Call:
         self.read_models = read_models if scope is UNRESTRICTED else read_models.within(scope)
         self.clock = clock
         self.settings = settings
+        self.hashes = hashes
+        self.export = export.within(scope)
 
     @property
     def origin(self) -> Origin:
