@@ -239,7 +239,7 @@ def projector(runtime: Runtime, part: ServiceRuntime) -> ProjectionRunner:
         part.service.projections,
         runtime.store,
         part.codec,
-        runtime.pool,
+        runtime.sessions,
         clock=runtime.clock,
     )
 
@@ -249,7 +249,7 @@ def relay(runtime: Runtime, service: Service) -> Relay:
     return Relay(
         name=service.name,
         store=runtime.store,
-        pool=runtime.pool,
+        pool=runtime.sessions,
         amqp_uri=runtime.settings.broker,
         categories=service.categories,
         clock=runtime.clock,
