@@ -38,6 +38,10 @@ SWITCH_SECONDS = 0.0002
 """gRPC's poller is a thread of its own: with the default of 5 ms it waits for the interpreter longer than a command
 takes."""
 
+GC_THRESHOLDS = (20_000, 20, 20)
+"""When the collector looks for cycles. Calls make few, but many objects, and with Python's own 700 a fifth of a
+command's time goes into walking the states in the cache."""
+
 ROLES = ("serve", "project", "relay")
 """Roles that may share a process."""
 
@@ -67,6 +71,7 @@ async def _run(services: Sequence[Service], roles: Sequence[str], settings: Sett
         # What is loaded by now stays for good: the collector need not look at it again during calls.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         await process.run(stop)
     finally:
         await runtime.close()
