@@ -39,6 +39,10 @@ SWITCH_SECONDS = 0.0002
 """gRPC's poller is a thread of its own: with the default of 5 ms it waits for the interpreter longer than a command
 takes."""
 
+GC_THRESHOLDS = (20_000, 20, 20)
+"""When the collector looks for cycles. Calls make few, but many objects, and with Python's own 700 a fifth of a
+command's time goes into walking the states in the cache."""
+
 ROLES = ("serve", "project", "relay")
 """Roles that may share a process."""
 
@@ -68,6 +72,7 @@ async def _run(services: Sequence[Service], roles: Sequence[str], settings: Sett
         # What is loaded by now stays for good: the collector need not look at it again during calls.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         await process.run(stop)
     finally:
         await runtime.close()
@@ -251,7 +256,7 @@ def projector(runtime: Runtime, part: ServiceRuntime) -> ProjectionRunner:
         part.service.projections,
         runtime.store,
         part.codec,
-        runtime.pool,
+        runtime.sessions,
         clock=runtime.clock,
     )
 
@@ -261,7 +266,7 @@ def relay(runtime: Runtime, service: Service) -> Relay:
     return Relay(
         name=service.name,
         store=runtime.store,
-        pool=runtime.pool,
+        pool=runtime.sessions,
         amqp_uri=runtime.settings.broker,
         categories=service.categories,
         clock=runtime.clock,

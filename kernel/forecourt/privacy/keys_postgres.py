@@ -10,7 +10,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -39,12 +39,26 @@ SELECT person_id::text AS person, key_id, destroyed_at, fingerprint FROM keys.pe
 WHERE person_id = ANY($1::text[]::uuid[]) AND destroyed_at IS NOT NULL
 """
 
+# The master key is noted in the same statement: a rotation may just have taken it off the list.
+_INSERT = """
+WITH noted AS (INSERT INTO keys.master_key (master_id) VALUES ($3) ON CONFLICT DO NOTHING)
+INSERT INTO keys.person_key (person_id, key_id, master_id, wrapped)
+SELECT person::uuid, gen_random_uuid(), $3, wrapped FROM unnest($1::text[], $2::bytea[]) AS new (person, wrapped)
+ON CONFLICT (person_id) DO NOTHING RETURNING person_id::text AS person
+"""
 
 _HASH_KEY = "SELECT master_id, wrapped FROM keys.hash_key WHERE name = $1"
 
 
 class UnknownMasterKey(Exception):
     """Keys are wrapped with a master key that this process was not given; the message has its id."""
+
+
+class _Wanted(NamedTuple):
+    """A person who may need a new key, and who waits for it."""
+
+    person: Person
+    entry: "asyncio.Future[Entry]"
 
 
 class PostgresKeys:
@@ -61,10 +75,9 @@ class PostgresKeys:
         self._news = 0
         self._listener: asyncio.Task[None] | None = None
         self._forgetters: list[OnDestroyed] = []
-        self._turn = asyncio.Lock()
-        self._wanted: set[Person] = set()
+        self._wanted: list[_Wanted] = []
         self._company = Company()
-        self._round: asyncio.Task[dict[Person, Entry]] | None = None
+        self._rounds: asyncio.Task[None] | None = None
         self._hashes: dict[str, KeyedHash] = {}
         self.queries = 0
         """Lookups in the database so far."""
@@ -123,12 +136,18 @@ class PostgresKeys:
         if missing:
             for person in missing:
                 check_canonical(person)
-            self._wanted.update(missing)
-            if self._round is None:
-                self._round = asyncio.create_task(self._create_wanted())
-            made = await asyncio.shield(self._round)
-            found.update((person, made[person]) for person in missing)
+            found.update(zip(missing, await self._wait_for(missing), strict=True))
         return found
+
+    async def _wait_for(self, persons: Sequence[Person]) -> Sequence[Entry]:
+        loop = asyncio.get_running_loop()
+        wanted = [_Wanted(person, loop.create_future()) for person in persons]
+        self._wanted += wanted
+        if self._rounds is None or self._rounds.done():
+            self._rounds = asyncio.create_task(self._create_wanted())
+        if len(wanted) == 1:
+            return [await wanted[0].entry]
+        return await asyncio.gather(*(one.entry for one in wanted))
 
     def _cached(self, persons: Collection[Person]) -> tuple[dict[Person, Entry], list[Person]]:
         if not self._listening:
@@ -172,32 +191,37 @@ class PostgresKeys:
 
     # --- new keys
 
-    async def _create_wanted(self) -> dict[Person, Entry]:
-        """One round for all who wait; the next round gathers while this one runs."""
-        async with self._turn:
-            # One turn of the loop: callers that are ready at the same moment share the statement.
-            await asyncio.sleep(0)
+    async def _create_wanted(self) -> None:
+        """Rounds for all who wait; the next one gathers while one runs."""
+        # One turn of the loop: callers that are ready at the same moment share the statement.
+        await asyncio.sleep(0)
+        while self._wanted:
             await self._company.gather(len(self._wanted))
-            wanted, self._wanted, self._round = list(self._wanted), set(), None
+            wanted, self._wanted = self._wanted, []
             self._company.went(len(wanted))
-            return await self._create(wanted)
+            await self._answer(wanted)
+
+    async def _answer(self, wanted: "Sequence[_Wanted]") -> None:
+        try:
+            made = await self._create(list({one.person for one in wanted}))
+        except Exception as error:  # noqa: BLE001 - it is not lost: it belongs to those who wait
+            for one in wanted:
+                if not one.entry.done():
+                    one.entry.set_exception(error)
+            return
+        for one in wanted:
+            if not one.entry.done():
+                one.entry.set_result(made[one.person])
 
     async def _create(self, persons: Sequence[Person]) -> dict[Person, Entry]:
         news = self._news
         keys = {person: new_key() for person in persons}
         wrapped = await self._master.wrap([(person.encode(), key) for person, key in keys.items()])
-        # The master key is noted in the same statement: a rotation may just have taken it off the list.
-        rows = await self._pool.fetch(
-            "WITH noted AS (INSERT INTO keys.master_key (master_id) SELECT DISTINCT unnest($3::text[])"
-            " ON CONFLICT DO NOTHING)"
-            " INSERT INTO keys.person_key (person_id, key_id, master_id, wrapped)"
-            " SELECT * FROM unnest($1::text[]::uuid[], $2::uuid[], $3::text[], $4::bytea[])"
-            " ON CONFLICT (person_id) DO NOTHING RETURNING person_id::text AS person",
-            list(keys),
-            [uuid4() for _ in keys],
-            [one.master_id for one in wrapped],
-            [one.blob for one in wrapped],
-        )
+        owners = dict(zip(keys, wrapped, strict=True))
+        rows: list[Any] = []
+        for master_id in {one.master_id for one in wrapped}:
+            own = {person: one.blob for person, one in owners.items() if one.master_id == master_id}
+            rows += await self._pool.fetch(_INSERT, list(own), list(own.values()), master_id)
         made: dict[Person, Entry] = {row["person"]: PersonKey(keys[row["person"]]) for row in rows}
         self._keep(made, news)
         if len(made) < len(persons):
