@@ -18,8 +18,12 @@ from aiohttp import web
 from forecourt import logs, tracing
 from forecourt.access.callers import Callers
 from forecourt.access.permissions import Permissions, RolesError
+from forecourt.audit.edge import NotingParts
+from forecourt.audit.rejections import Kind
+from forecourt.audit.trail import AuditUnavailable
 from forecourt.config import ConfigError, Settings, split_address
 from forecourt.discovery import find_roles
+from forecourt.errors import Forbidden
 from forecourt.http import Check, HttpEdge, Route
 from forecourt.messaging.forwarder import connect
 from forecourt.messaging.relay import Relay
@@ -215,8 +219,12 @@ def http_routes(runtime: Runtime) -> list[Route]:
     """The services' own routes, each handler given a `Call` of its service."""
 
     def bind(
-        part: ServiceRuntime, handler: Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
+        part: ServiceRuntime,
+        path: str,
+        handler: Callable[[web.Request, Call], Awaitable[web.StreamResponse]],
     ) -> Any:
+        name = f"{part.service.name}{path}"
+
         async def handle(request: web.Request) -> web.StreamResponse:
             call = Call(
                 system_metadata(runtime.clock, "system:http"),
@@ -225,11 +233,20 @@ def http_routes(runtime: Runtime) -> list[Route]:
                 clock=runtime.clock,
                 settings=part.settings,
             )
-            return await handler(request, call)
+            try:
+                async with NotingParts(runtime.audit.trail, name, call):
+                    answer = await handler(request, call)
+            except AuditUnavailable as error:
+                raise web.HTTPServiceUnavailable from error
+            if answer.status == web.HTTPForbidden.status_code:
+                await runtime.audit.rejections.note(Kind(name, "PERMISSION_DENIED", Forbidden.slug))
+            return answer
 
         return handle
 
-    return [(path, bind(part, handler)) for part in runtime.services for path, handler in part.service.http]
+    return [
+        (path, bind(part, path, handler)) for part in runtime.services for path, handler in part.service.http
+    ]
 
 
 def projector(runtime: Runtime, part: ServiceRuntime) -> ProjectionRunner:
