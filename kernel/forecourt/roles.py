@@ -32,7 +32,7 @@ from forecourt.rpc import wiring
 from forecourt.rpc.binding import Api
 from forecourt.rpc.calls import Call, MetadataReader, system_metadata
 from forecourt.rpc.endpoints import Backend
-from forecourt.rpc.server import GrpcServer, Limits
+from forecourt.rpc.server import GrpcServer
 from forecourt.runtime import Runtime, ServiceRuntime
 from forecourt.service import Service
 
@@ -185,13 +185,7 @@ def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
     ]
     return GrpcServer(
         apis,
-        Limits(
-            message_bytes=settings.forecourt_max_message_bytes,
-            concurrent_rpcs=settings.forecourt_max_concurrent_rpcs,
-            connection_seconds=settings.forecourt_connection_seconds,
-            idle_connection_seconds=settings.forecourt_idle_connection_seconds,
-            drain_seconds=settings.forecourt_drain_seconds,
-        ),
+        wiring.limits(settings),
         tls=wiring.tls(settings),
         reflected=settings.forecourt_reflection,
     )
