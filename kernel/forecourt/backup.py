@@ -315,7 +315,7 @@ async def _bring_up(
 
 
 async def _equals_a_rebuild(runtime: Runtime, part: ServiceRuntime, projection: Projection[Any]) -> bool:
-    rebuild = Rebuild(part.service.name, projection, runtime.store, part.codec, runtime.pool)
+    rebuild = Rebuild(part.service.name, projection, runtime.store, part.codec, runtime.sessions)
     await rebuild.build()
     difference = await rebuild.diff()
     await rebuild.abandon()

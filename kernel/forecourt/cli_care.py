@@ -299,13 +299,13 @@ async def _export(settings: Settings, person: UUID, actor: str, entries: list[An
     from forecourt.audit.entries import PersonalDataRead
     from forecourt.audit.trail import Origin
     from forecourt.errors import NotFound
-    from forecourt.privacy.export import Export
+    from forecourt.privacy.export import Export, links_of
     from forecourt.runtime import Runtime
 
     services = find_services()
     runtime = await Runtime.open(services, settings)
     try:
-        entries += await Export(services, runtime.store, runtime.keys).of(person)
+        entries += await Export(runtime.store, runtime.keys, links_of(services)).of(person)
         if not entries:
             raise NotFound("person: nothing is recorded")
         # Before anything is handed out: what could not be noted down is not shown.

@@ -8,7 +8,7 @@ or lost, their fields read as erased, and the rest of the event as ever. Events 
 are.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -59,8 +59,8 @@ OnDamage = Callable[[str, Damage], None]
 """Told of the service and of the damage, each time that it is met."""
 
 
-def _not_told(_service: str, _damage: Damage) -> None:
-    pass
+def not_told(_service: str, _damage: Damage) -> None:
+    """For those who read what nobody else will."""
 
 
 class Codec:
@@ -71,7 +71,7 @@ class Codec:
     """
 
     def __init__(
-        self, registry: Registry, keys: KeyStore | None = None, *, on_damage: OnDamage = _not_told
+        self, registry: Registry, keys: KeyStore | None = None, *, on_damage: OnDamage = not_told
     ) -> None:
         self.registry = registry
         self._keys = keys
@@ -83,29 +83,31 @@ class Codec:
 
     async def encode_many(self, streams: Sequence[tuple[str, Sequence[Event]]]) -> list[list[str]]:
         """The same for events of several streams, still with one lookup of keys."""
-        texts = [[event.model_dump_json() for event in events] for _, events in streams]
-        if self._keys is None:
-            return texts
-        drafts = [
-            (own, draft)
-            for own, (stream, events) in zip(texts, streams, strict=True)
-            for draft in self._drafts(stream, events, own)
-        ]
-        if drafts:
+        texts: list[list[str]] = []
+        drafts: list[tuple[list[str], _Draft]] = []
+        for stream, events in streams:
+            own: list[str] = []
+            for event in events:
+                draft = None if self._keys is None else self._draft(stream, event, len(own))
+                own.append(event.model_dump_json() if draft is None else "")
+                if draft is not None:
+                    drafts.append((own, draft))
+            texts.append(own)
+        if drafts and self._keys is not None:
             entries = await self._keys.obtain({draft.person for _, draft in drafts})
             for own, draft in drafts:
                 own[draft.at] = _sealed(draft, entries[draft.person])
         return texts
 
-    def _drafts(self, stream: str, events: Sequence[Event], texts: Sequence[str]) -> Iterable[_Draft]:
-        for index, event in enumerate(events):
-            fields = self.registry.personal_fields(type(event))
-            if fields is None:
-                continue
-            data = _decode_json(texts[index])
-            if private := fields.split(data):
-                person = fields.person_of(data, stream)
-                yield _Draft(index, self.registry.type_of(type(event)), person, data, private)
+    def _draft(self, stream: str, event: Event, at: int) -> _Draft | None:
+        """An event taken apart, None where nothing in it is personal."""
+        fields = self.registry.personal_fields(type(event))
+        if fields is None:
+            return None
+        data = event.model_dump(mode="json")
+        if not (private := fields.split(data)):
+            return None
+        return _Draft(at, self.registry.type_of(type(event)), fields.person_of(data, stream), data, private)
 
     async def decode(self, batch: Sequence[StoredEvent]) -> list[Recorded[AnyEvent]]:
         """The typed events of a batch, with one lookup of keys. Raises `UndecodableEvent`."""

@@ -36,7 +36,7 @@ async def rebuild(
     runtime = await Runtime.open([service], settings)
     try:
         (part,) = runtime.services
-        work = Rebuild(service.name, projection, runtime.store, part.codec, runtime.pool)
+        work = Rebuild(service.name, projection, runtime.store, part.codec, runtime.sessions)
         with _bar(out) as bar:
             task = bar.add_task(f"{service.name} {projection.name} v{projection.version}", total=None)
             await work.build(lambda done, total: bar.update(task, completed=done, total=total))

@@ -53,6 +53,7 @@ class Registry:
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
         self._readers: dict[tuple[str, int], Callable[[dict[str, Any]], AnyEvent]] = {}
         self._personal: dict[tuple[str, int], PersonalFields] = {}
+        self._personal_of: dict[type[AnyEvent], PersonalFields | None] = {}
 
     def add(self, cls: type[Event], *, category: str) -> None:
         """Register an event of this service, written to streams of ``category``."""
@@ -149,8 +150,12 @@ class Registry:
 
     def personal_fields(self, cls: type[AnyEvent]) -> PersonalFields | None:
         """The personal fields of an event class as it is today, None where it has none."""
-        version = cls.event_version if issubclass(cls, Event) else cls.versions[0]
-        return self._personal.get((self.type_of(cls), version))
+        try:
+            return self._personal_of[cls]
+        except KeyError:
+            version = cls.event_version if issubclass(cls, Event) else cls.versions[0]
+            found = self._personal_of[cls] = self._personal.get((self.type_of(cls), version))
+            return found
 
     def persons_of(self, category: str) -> frozenset[str | None]:
         """Whose personal data the streams of an own category hold: fields with ids, None for the stream's own."""

@@ -27,6 +27,7 @@ from forecourt.errors import Forbidden
 from forecourt.http import Check, HttpEdge, Route
 from forecourt.messaging.forwarder import connect
 from forecourt.messaging.relay import Relay
+from forecourt.privacy.export import Export, links_of
 from forecourt.projections.runner import ProjectionRunner
 from forecourt.rpc import wiring
 from forecourt.rpc.binding import Api
@@ -41,6 +42,10 @@ log = logs.get(__name__)
 SWITCH_SECONDS = 0.0002
 """gRPC's poller is a thread of its own: with the default of 5 ms it waits for the interpreter longer than a command
 takes."""
+
+GC_THRESHOLDS = (20_000, 20, 20)
+"""When the collector looks for cycles. Calls make few, but many objects, and with Python's own 700 a fifth of a
+command's time goes into walking the states in the cache."""
 
 ROLES = ("serve", "project", "relay")
 """Roles that may share a process."""
@@ -71,6 +76,7 @@ async def _run(services: Sequence[Service], roles: Sequence[str], settings: Sett
         # What is loaded by now stays for good: the collector need not look at it again during calls.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         await process.run(stop)
     finally:
         await runtime.close()
@@ -165,6 +171,7 @@ def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
     metadata = MetadataReader(callers or wiring.callers(settings), runtime.clock, wiring.rates(settings))
     streams = wiring.streams(settings)
     permissions = permissions_of(runtime.services, settings)
+    export = export_of(runtime)
     apis: list[tuple[Api, Backend]] = [
         (
             api,
@@ -177,6 +184,8 @@ def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
                 metadata=metadata,
                 audit=runtime.audit,
                 permissions=permissions,
+                hashes=runtime.keys,
+                export=export,
                 streams=streams,
             ),
         )
@@ -209,8 +218,15 @@ def permissions_of(services: Iterable[ServiceRuntime], settings: Settings) -> Pe
         raise ConfigError(f"FORECOURT_ROLES_FILE: {error}") from None
 
 
+def export_of(runtime: Runtime) -> Export:
+    """What exports all that is recorded about a person."""
+    links = links_of(part.service for part in runtime.services)
+    return Export(runtime.store, runtime.keys, links, on_damage=runtime.audit.damage.note)
+
+
 def http_routes(runtime: Runtime) -> list[Route]:
     """The services' own routes, each handler given a `Call` of its service."""
+    export = export_of(runtime)
 
     def bind(
         part: ServiceRuntime,
@@ -226,6 +242,8 @@ def http_routes(runtime: Runtime) -> list[Route]:
                 read_models=part.read_models,
                 clock=runtime.clock,
                 settings=part.settings,
+                hashes=runtime.keys,
+                export=export,
             )
             try:
                 async with NotingParts(runtime.audit.trail, name, call):
@@ -250,7 +268,7 @@ def projector(runtime: Runtime, part: ServiceRuntime) -> ProjectionRunner:
         part.service.projections,
         runtime.store,
         part.codec,
-        runtime.pool,
+        runtime.sessions,
         clock=runtime.clock,
     )
 
@@ -260,7 +278,7 @@ def relay(runtime: Runtime, service: Service) -> Relay:
     return Relay(
         name=service.name,
         store=runtime.store,
-        pool=runtime.pool,
+        pool=runtime.sessions,
         amqp_uri=runtime.settings.broker,
         categories=service.categories,
         clock=runtime.clock,

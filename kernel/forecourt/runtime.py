@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import asyncpg
 
-from forecourt import metrics, migrations
+from forecourt import connections, metrics, migrations
 from forecourt.audit.edge import Audit
 from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock, SystemClock
@@ -31,6 +31,9 @@ KEYS_CONNECTIONS = 1
 FOLLOWER_CONNECTIONS = 6
 """Connections that a projector or relay of one service may hold at once."""
 
+SESSIONS = 2
+"""Connections for those who hold locks, where there are no followers: commands such as a rebuild."""
+
 Check = Callable[[], Awaitable[object]]
 
 
@@ -52,6 +55,9 @@ class Runtime:
 
     settings: Settings
     pool: "asyncpg.Pool[asyncpg.Record]"
+    """For statements and transactions, which leave nothing behind in their connections."""
+    sessions: "asyncpg.Pool[asyncpg.Record]"
+    """For those who hold locks."""
     store: EventStore
     keys: KeyStore
     clock: Clock
@@ -67,9 +73,10 @@ class Runtime:
         away.
         """
         async with AsyncExitStack() as stack:
-            size = settings.forecourt_pool_size + KEYS_CONNECTIONS + FOLLOWER_CONNECTIONS * followers
-            pool = await open_pool(settings, size)
+            pool = await open_pool(settings, settings.forecourt_pool_size + KEYS_CONNECTIONS)
             stack.push_async_callback(pool.close)
+            sessions = await open_sessions(settings, FOLLOWER_CONNECTIONS * followers)
+            stack.push_async_callback(sessions.close)
             store = await open_store(settings.store)
             stack.push_async_callback(store.close)
             _observe_groups(store)
@@ -88,7 +95,7 @@ class Runtime:
             )
             for part in parts:
                 stack.push_async_callback(part.read_models.close)
-            return cls(settings, pool, store, keys, clock, audit, parts, stack.pop_all())
+            return cls(settings, pool, sessions, store, keys, clock, audit, parts, stack.pop_all())
 
     def checks(self) -> dict[str, Check]:
         """What readiness depends on, by name."""
@@ -101,13 +108,31 @@ class Runtime:
 
 async def open_pool(settings: Settings, size: int | None = None) -> "asyncpg.Pool[asyncpg.Record]":
     """A pool of connections to ``DATABASE_URL``. Raises `ConfigError` where no server answers there."""
-    try:
-        return await asyncpg.create_pool(
-            settings.database,
-            min_size=1,
-            max_size=size or settings.forecourt_pool_size,
-            server_settings={"jit": "off", "application_name": "forecourt"},
+    return await _connected(
+        connections.open_pool(
+            settings.database, size or settings.forecourt_pool_size, application_name="forecourt"
         )
+    )
+
+
+async def open_sessions(settings: Settings, size: int = 0) -> "asyncpg.Pool[asyncpg.Record]":
+    """The same for those who hold locks; connections are made when they are needed."""
+    return await _connected(
+        connections.open_pool(
+            settings.database,
+            max(size, SESSIONS),
+            least=0,
+            changes_sessions=True,
+            application_name="forecourt",
+        )
+    )
+
+
+async def _connected(
+    opening: "Awaitable[asyncpg.Pool[asyncpg.Record]]",
+) -> "asyncpg.Pool[asyncpg.Record]":
+    try:
+        return await opening
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise ConfigError(f"DATABASE_URL: cannot connect ({type(error).__name__})") from error
 

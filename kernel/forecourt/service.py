@@ -18,7 +18,8 @@ class Service:
     ``apis`` are `forecourt.rpc.binding.Api` tables; ``workers`` are import paths (``package.module:Class``) of
     nameko service classes, imported by the ``work`` role only. ``http`` are routes for callbacks of providers,
     served beside ``/metrics`` by the ``serve`` role: (path, ``async def (request: web.Request, call: Call)``), with
-    the `forecourt.rpc.binding.Call` of the actor ``system:http``.
+    the `forecourt.rpc.binding.Call` of the actor ``system:http``. ``person_field`` is the field in which events of any
+    service name a person of this one.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Service:
     workers: Sequence[str] = ()
     http: Sequence[Any] = ()
     settings: type[Any] | None = None
+    person_field: str = ""
 
     def __post_init__(self) -> None:
         """Raises `UndeclaredOwner`: what nobody is said to own would be seen by everybody."""

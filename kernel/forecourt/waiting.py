@@ -2,30 +2,41 @@
 
 import asyncio
 import contextlib
+import math
+import time
+from collections.abc import Callable
 
-MANY = 8
+FEW = 3
+ENOUGH = 64
 LINGER_SECONDS = 0.005
 
 
 class Company:
     """How long a group waits for more before it goes.
 
-    Callers that were answered together come back one after the other, and a statement for the first few of them costs
-    as much as one for all. So where the last group held `MANY`, the next one waits `LINGER_SECONDS` unless as many are
-    there already. Who comes alone never waits.
+    A statement for one costs as much as one for ten. So while callers come so fast that at least `FEW` more are to be
+    expected within `LINGER_SECONDS`, a group of fewer than `ENOUGH` waits that long. Who comes alone never waits.
     """
 
-    def __init__(self) -> None:
-        self._last = 0
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._went = -math.inf
+        self._rate = 0.0
+
+    def is_expected(self, waiting: int) -> bool:
+        """Whether more than those ``waiting`` are to be expected."""
+        return waiting < ENOUGH and self._rate * LINGER_SECONDS >= FEW
 
     async def gather(self, waiting: int) -> None:
-        """Wait a moment where ``waiting`` are fewer than last time."""
-        if self._last >= MANY and waiting < self._last:
+        """Wait a moment where more than the ``waiting`` are to be expected."""
+        if self.is_expected(waiting):
             await asyncio.sleep(LINGER_SECONDS)
 
     def went(self, size: int) -> None:
-        """Note the size of the group that goes."""
-        self._last = size
+        """Note the size of the group that goes; how fast callers come is learned from it."""
+        now = self._monotonic()
+        since, self._went = now - self._went, now
+        self._rate = (self._rate + size / max(since, LINGER_SECONDS)) / 2
 
 
 async def wait(event: asyncio.Event, seconds: float) -> bool:

@@ -1,5 +1,6 @@
 """What every store of persons' keys does."""
 
+import pickle
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -87,3 +88,17 @@ async def test_who_wants_to_know_is_told_of_a_destroyed_key(keys: KeyStore) -> N
     wang = person()
     await keys.destroy(wang, NOW)
     assert wang in told
+
+
+async def test_a_hash_is_the_same_for_the_same_value_and_another_by_any_other_name(keys: KeyStore) -> None:
+    hashes = await keys.keyed_hash("shoes")
+    assert hashes.of("red", "42") == (await keys.keyed_hash("shoes")).of("red", "42")
+    values = {hashes.of("red", "42"), hashes.of("red4", "2"), hashes.of("red42"), hashes.of("red", "42", "")}
+    assert len(values) == 4
+    assert (await keys.keyed_hash("hats")).of("red", "42") not in values
+    assert all(len(value) == 64 for value in values)
+
+
+async def test_the_key_of_a_hash_is_not_given_away(keys: KeyStore) -> None:
+    with pytest.raises(TypeError):
+        pickle.dumps(await keys.keyed_hash("shoes"))

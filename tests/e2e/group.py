@@ -39,6 +39,7 @@ from tests.e2e.stories import (
     VINS,
     complain,
     court,
+    identify,
     receive_car,
     register,
     repair,
@@ -143,7 +144,7 @@ class Group:
             f"{actor}-{caller.dealer}", roles=[role], dealers=caller.dealers, brands=caller.brands
         )
 
-    def _metadata(self, rpc: str, caller: Caller) -> list[tuple[str, str]]:
+    def metadata(self, rpc: str, caller: Caller) -> list[tuple[str, str]]:
         """What each call of a caller carries."""
         if caller.role:
             authorization = f"Bearer {self._token(caller, 'amy', caller.role)}"
@@ -167,7 +168,7 @@ class Group:
             GetMessageClass(method.output_type).FromString,
         )
         self.asked.update(re.findall(r'"([^"]+)"', str(message)))
-        sent = [*self._metadata(rpc, caller), *(metadata or {}).items()]
+        sent = [*self.metadata(rpc, caller), *(metadata or {}).items()]
         for _ in range(STREAM_TRIES):
             request: Any = iter([message]) if method.client_streaming else message
             try:
@@ -222,6 +223,7 @@ class Group:
         do, approve = self.client(caller), self.client(caller, "bob")
         customer_id, vin, other_vin = await register(do), next(VINS), next(VINS)
         start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(days=1)
+        await identify(do, customer_id)
         await do("customer.AssignCustomer", customer_id=customer_id, salesperson_id="S-01")
         await do("customer.RecordVehicleOwnership", customer_id=customer_id, vin=vin, since="2026-01-01")
         await do(

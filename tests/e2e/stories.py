@@ -9,6 +9,8 @@ from itertools import count
 from typing import Any, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
+from stdnum.cn import ric
+
 from trade.vin import expected_check_digit
 
 MODEL = "Hongtong E5"
@@ -68,6 +70,32 @@ async def register(do: Do, *, mobile: bool = True, consents: bool = True, **fiel
         **fields,
     )
     return str(answer.id)
+
+
+def a_card(number: int) -> str:
+    """A number of a resident identity card with a right check digit, another one for each number."""
+    first = f"310115198504{1 + number // 1_000 % 28:02}{number % 1_000:03}"
+    return first + ric.calc_check_digit(f"{first}0")
+
+
+CARDS = map(a_card, count(1))
+"""Numbers of identity cards that nobody in a story has."""
+
+
+async def identify(do: Do, customer_id: str) -> str:
+    """Note a customer's identity card, and a passport that is taken back: the number of the card."""
+    card = next(CARDS)
+    await do(
+        "customer.RecordIdentityDocument",
+        customer_id=customer_id,
+        kind="IDENTITY_DOCUMENT_KIND_RESIDENT_IDENTITY_CARD",
+        number=card,
+        expires_on="2040-12-31",
+    )
+    passport = {"customer_id": customer_id, "kind": "IDENTITY_DOCUMENT_KIND_PASSPORT"}
+    await do("customer.RecordIdentityDocument", **passport, number=f"E{card[-9:-1]}", issuing_country="CN")
+    await do("customer.RemoveIdentityDocument", **passport)
+    return card
 
 
 async def repair(

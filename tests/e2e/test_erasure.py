@@ -1,9 +1,11 @@
 """A customer who is erased is gone from every table, every event and every queue, and what is counted stays."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import asyncpg
+import grpc
 import pytest
 from kombu import Connection, Exchange, Queue
 
@@ -23,10 +25,28 @@ NAME, TYPED, PHONE, MAIL, NOTE = (
     "ouyang.fenshu@example.com",
     "allergic to leather, Fenshu",
 )
-VALUES = (NAME, TYPED, PHONE, "18622227531", MAIL, NOTE, "Fenshu", "fenshu")
+CARD, FORMER_CARD = "440524188001010014", "11010519491231002X"
+"""The numbers of an identity card, and of the one that was recorded by mistake before it."""
+TYPED_CARD = "440524 18800101 0014"
+MASKED_CARD = "**************0014"
+VALUES = (
+    *(NAME, TYPED, PHONE, "18622227531", MAIL, NOTE, "Fenshu", "fenshu"),
+    *(CARD, TYPED_CARD, MASKED_CARD, CARD[-8:], FORMER_CARD),
+)
 
 
-async def found_in(url: str) -> dict[str, list[str]]:
+async def fingerprint_of(house: House, customer_id: str) -> str:
+    """The keyed hash of a customer's document, which only the read model has in clear."""
+    [row] = await house.sql(
+        "SELECT fingerprint FROM customer.identity_document WHERE customer_id::text = $1", customer_id
+    )
+    fingerprint = str(row["fingerprint"])
+    [holder] = await found_in(house.database_url, [fingerprint])
+    assert holder.startswith("customer.identity_document")
+    return fingerprint
+
+
+async def found_in(url: str, values: Iterable[str] = VALUES) -> dict[str, list[str]]:
     """The tables that hold one of the person's values in any column, with the values."""
     connection = await asyncpg.connect(url)
     try:
@@ -36,7 +56,7 @@ async def found_in(url: str) -> dict[str, list[str]]:
         )
         found: dict[str, list[str]] = {}
         for table in tables:
-            for value in VALUES:
+            for value in values:
                 # JSON may spell what is not ASCII in escapes.
                 escaped = value.encode("unicode_escape").decode()
                 count = await connection.fetchval(
@@ -94,6 +114,14 @@ async def registered(house: House) -> tuple[Any, str]:
         subject="seats",
         note=NOTE,
     )
+    for number in (FORMER_CARD, TYPED_CARD):
+        await amy(
+            "customer.RecordIdentityDocument",
+            customer_id=answer.id,
+            kind="IDENTITY_DOCUMENT_KIND_RESIDENT_IDENTITY_CARD",
+            number=number,
+            expires_on="2041-07-23",
+        )
     lead = await amy(
         "sales.CaptureLead",
         source="LEAD_SOURCE_PHONE",
@@ -136,6 +164,13 @@ async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:
     holders = {name.partition(".")[0] for name in before}
     assert holders == {"customer", "sales", "service_desk", "notify"}, before
     assert not any(name.startswith("events.") for name in before), before
+    assert [
+        (name, values) for name, values in before.items() if CARD in values or FORMER_CARD in values
+    ] == []
+    masked = [name for name, values in before.items() if MASKED_CARD in values]
+    assert len(masked) == 1
+    assert masked[0].startswith("customer.identity_document")
+    fingerprint = await fingerprint_of(house, customer_id)
 
     await amy("customer.RequestErasure", customer_id=customer_id, reason="ERASURE_REASON_CUSTOMER_REQUEST")
     own = await amy.refused("customer.ApproveErasure", customer_id=customer_id)
@@ -148,9 +183,11 @@ async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:
 
     await poll_async(gone, 30, what="nothing of the person in any table")
 
+    assert not await found_in(house.database_url, [fingerprint])
+
     messages = await asyncio.to_thread(overheard, house.amqp_uri)
     assert sum("customer.CustomerRegistered" in message for message in messages) == 1
-    for value in VALUES:
+    for value in (*VALUES, fingerprint):
         escaped = value.encode("unicode_escape").decode()
         assert not [message for message in messages if value in message or escaped in message]
 
@@ -158,6 +195,15 @@ async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:
     assert (row.name, row.mobile, row.email) == ("[erased]", "", "")
     leads = await amy.ask("sales.ListLeads")
     assert NAME not in str(leads)
+    listed = await amy.ask("customer.ListIdentityDocuments", customer_id=customer_id)
+    assert list(listed.documents) == []
+    gone_too = await amy.refused(
+        "customer.UnmaskIdentityDocument",
+        customer_id=customer_id,
+        kind="IDENTITY_DOCUMENT_KIND_RESIDENT_IDENTITY_CARD",
+        purpose="UNMASK_PURPOSE_INVOICE",
+    )
+    assert gone_too.code is grpc.StatusCode.NOT_FOUND
     refused = await amy.refused(
         "customer.AddContactPoint", customer_id=customer_id, kind="CONTACT_KIND_MOBILE", value=TYPED
     )

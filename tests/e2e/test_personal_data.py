@@ -11,7 +11,18 @@ import asyncpg
 import pytest
 
 from tests.e2e.house import House
-from tests.e2e.test_erasure import MAIL, NAME, NOTE, PHONE, TYPED, VALUES, bind_spy, overheard, registered
+from tests.e2e.test_erasure import (
+    CARD,
+    MAIL,
+    NAME,
+    NOTE,
+    PHONE,
+    TYPED,
+    VALUES,
+    bind_spy,
+    overheard,
+    registered,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -19,12 +30,19 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.
 async def refusals(amy: Any, customer_id: str) -> list[str]:
     """What is said to calls that are wrong in a field that holds somebody's data."""
     mobile, email = "CONTACT_KIND_MOBILE", "CONTACT_KIND_EMAIL"
+    card, licence = (
+        f"IDENTITY_DOCUMENT_KIND_{kind}" for kind in ("RESIDENT_IDENTITY_CARD", "BUSINESS_LICENCE")
+    )
     point = {"customer_id": customer_id}
     said = [
         await amy.refused("customer.AddContactPoint", **point, kind=mobile, value=TYPED + "7531000"),
         await amy.refused("customer.AddContactPoint", **point, kind=email, value=MAIL + "@x"),
         await amy.refused("customer.RegisterCustomer", kind="CUSTOMER_KIND_PROSPECT", name=NAME * 100),
         await amy.refused("customer.RegisterCustomer", kind="CUSTOMER_KIND_PROSPECT", name=NAME + "\x00"),
+        await amy.refused("customer.RecordIdentityDocument", **point, kind=card, number=CARD + "0"),
+        await amy.refused("customer.RecordIdentityDocument", **point, kind=card, number=CARD[:-1] + "X"),
+        await amy.refused("customer.RecordIdentityDocument", **point, kind=licence, number=CARD),
+        await amy.refused("customer.RecordIdentityDocument", **point, number=CARD),
         await amy.refused("customer.SearchCustomers", phone=TYPED + "7531000"),
         await amy.refused("customer.SearchCustomers", vin=NOTE),
         await amy.refused(
@@ -84,7 +102,7 @@ async def test_the_export_of_a_customer_holds_what_was_said_and_is_noted_in_the_
     events = json.loads(to.read_text())["events"]
     types = {event["type"].partition(".")[0] for event in events}
     assert types == {"customer", "sales", "service_desk", "notify"}
-    for value in (NAME, PHONE, MAIL, NOTE):
+    for value in (NAME, PHONE, MAIL, NOTE, CARD):
         assert any(value in str(event["data"]) for event in events), value
     async with asyncpg.create_pool(house.database_url, min_size=1, max_size=1) as pool:
         noted = await pool.fetchval(

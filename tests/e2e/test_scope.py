@@ -38,7 +38,7 @@ RPCS = {
 QUERIES = sorted(name for name, rpc in RPCS.items() if rpc.kind in (Kind.QUERY, Kind.SERVER_STREAM))
 COMMANDS = sorted(set(RPCS) - set(QUERIES))
 
-BEHIND = {"entry", "ownership", "import_problem", "history", "notification_history"}
+BEHIND = {"entry", "ownership", "identity_document", "import_problem", "history", "notification_history"}
 """Read models whose conditions the walk does not need: what leads to their rows is looked for first, and the entries of
 others' calls are not looked for."""
 

@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.e2e.house import NOON
-from tests.e2e.stories import a_vin
+from tests.e2e.stories import a_card, a_vin
 
 TEXT, BYTES, ENUM, BOOL = (
     FieldDescriptor.TYPE_STRING,
@@ -42,7 +42,7 @@ CODES = (
     ),
     *("invoice_number", "claim_number", "part_number", "bay"),
 )
-DATES = ("day", "since", "until", "valid_until", "insurance_until", "expected_on")
+DATES = ("day", "since", "until", "valid_until", "insurance_until", "expected_on", "expires_on")
 
 PLAUSIBLE: dict[str, Any] = {
     "vin": VIN,
@@ -65,6 +65,8 @@ PLAUSIBLE: dict[str, Any] = {
     "crm.audit.v1.ListEntriesRequest.subject": VIN,
     "crm.customer.v1.ContactPoint.value": "13912345678",
     "crm.customer.v1.AddContactPointRequest.value": "13912345678",
+    "crm.customer.v1.RecordIdentityDocumentRequest.number": a_card(999_999),
+    "crm.customer.v1.RecordIdentityDocumentRequest.issuing_country": "",
     "crm.service_desk.v1.RepairLine.quantity": "1.5",
     "crm.notify.v1.ListDeadLettersRequest.reason": "refused",
     "crm.notify.v1.PreviewTemplateRequest.version": 1,

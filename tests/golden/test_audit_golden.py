@@ -19,7 +19,7 @@ from forecourt.testing import golden
 from forecourt.testing.given import NOW, an_id
 
 FOLDER = Path(__file__).parent / "audit"
-REGISTRY = build_registry(SERVICE, [(CATEGORY, audit.events)])
+REGISTRY = build_registry(SERVICE, [(CATEGORY, audit.events)], upcasters=audit.upcasters)
 SCOPE = {"roles": ("salesperson",), "dealers": ("D001",), "brands": ("hongtong",)}
 SAMPLES = [
     CommandRefused(
@@ -33,7 +33,13 @@ SAMPLES = [
     ReadRefused(
         rpc="customer.GetCustomer", subjects=(an_id("wang"),), code="NOT_FOUND", slug="not-found", **SCOPE
     ),
-    PersonalDataRead(rpc="customer.GetCustomer", subjects=(an_id("wang"),), subject_count=1, **SCOPE),
+    PersonalDataRead(
+        rpc="customer.UnmaskIdentityDocument",
+        subjects=(an_id("wang"),),
+        subject_count=1,
+        purpose="invoice",
+        **SCOPE,
+    ),
     CallsRejected(
         rpc="customer.GetCustomer",
         code="UNAUTHENTICATED",

@@ -19,6 +19,7 @@ from customer.customer import (
     customer,
 )
 from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted, customer_import
+from customer.documents import IdentityDocumentRecorded, IdentityDocumentRemoved
 from customer.erasure import ErasureApproved, ErasureRejected, ErasureRequested, PersonalDataShredded
 from customer.sharing import CustomerShared, CustomerTransferred, CustomerUnshared
 from forecourt.registry import build_registry
@@ -49,7 +50,15 @@ SAMPLES = [
     ConsentWithdrawn(purpose="marketing", channel="email"),
     VehicleOwnershipRecorded(vin="LSVAA4181E2184841", since=date(2025, 1, 1), until=None),
     InteractionLogged(channel="call", direction="inbound", subject="price", note="asked for the price"),
-    DuplicateSuspected(other_id=an_id("li"), score=70, shared=("mobile", "name")),
+    DuplicateSuspected(other_id=an_id("li"), score=100, shared=("mobile", "document")),
+    IdentityDocumentRecorded(
+        kind="passport",
+        number="E12345678",
+        fingerprint="9b74c9897bac770ffc029102a200c5de5dd1d2e3c4d5e6f708192a3b4c5d6e7f",
+        issuing_country="CN",
+        expires_on=date(2030, 1, 31),
+    ),
+    IdentityDocumentRemoved(kind="passport"),
     ErasureRequested(reason="customer_request", requested_by="amy"),
     ErasureRejected(explanation="has an open order", rejected_by="bob"),
     ErasureApproved(requested_by="amy", approved_by="bob"),

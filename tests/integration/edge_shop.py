@@ -33,6 +33,8 @@ from forecourt.errors import AlreadyExists, Forbidden, InvalidInput, LimitExceed
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore, MemoryLog
 from forecourt.eventstore.port import StoreUnavailable
+from forecourt.privacy.export import Export
+from forecourt.privacy.keys import MemoryKeys
 from forecourt.projections.projection import Projection
 from forecourt.rpc.binding import Api, Call
 from forecourt.rpc.calls import MetadataReader
@@ -371,7 +373,7 @@ def make_backend(log: MemoryLog | None = None) -> Backend:
     """A backend on a store in memory, an empty one by default."""
     service = Service(name="shop", deciders=[basket])
     clock = ManualClock()
-    store = MemoryEventStore(log)
+    store, keys = MemoryEventStore(log), MemoryKeys()
     audit = Audit.to(AuditTrail(store, clock))
     return Backend(
         service="shop",
@@ -382,6 +384,8 @@ def make_backend(log: MemoryLog | None = None) -> Backend:
         metadata=MetadataReader(make_callers(), clock),
         audit=audit,
         permissions=Permissions(ROLES),
+        hashes=keys,
+        export=Export(store, keys, ()),
     )
 
 

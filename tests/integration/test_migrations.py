@@ -202,7 +202,7 @@ async def test_a_process_of_this_release_opens_what_a_newer_one_has_changed(
     await pool.execute(
         "INSERT INTO forecourt.migration VALUES ('sales', 'service', 99, '0099_later.sql', 'x')"
     )
-    await pool.execute("TRUNCATE keys.person_key, keys.master_key")
+    await pool.execute("TRUNCATE keys.person_key, keys.hash_key, keys.master_key")
     settings = load_from(Settings, {"DATABASE_URL": first_release, "FORECOURT_DATA": str(tmp_path)})
     runtime = await Runtime.open(find_services(["sales"]), settings)
     await runtime.close()

@@ -184,6 +184,23 @@ async def test_the_master_key_is_rotated_and_the_old_one_may_go(pool: Pool) -> N
             assert key.unseal(sealed[person], b"") == b"x"
 
 
+async def test_hashes_are_shared_by_processes_and_stay_the_same_when_the_master_key_is_rotated(
+    pool: Pool,
+) -> None:
+    async with opened(pool, OLD) as one, opened(pool, OLD) as another:
+        first, second = await asyncio.gather(one.keyed_hash("documents"), another.keyed_hash("documents"))
+        assert first.of("E12345678") == second.of("E12345678")
+    async with opened(pool, NEW, OLD) as keys:
+        assert await keys.rotate() == 1
+        assert await keys.rotate() == 0
+    async with opened(pool, NEW) as keys:
+        assert (await keys.keyed_hash("documents")).of("E12345678") == first.of("E12345678")
+        await pool.execute("UPDATE keys.hash_key SET wrapped = '\\x00'")
+    async with opened(pool, NEW) as keys:
+        with pytest.raises(MasterKeyUnavailable):
+            await keys.keyed_hash("documents")
+
+
 async def test_a_process_that_still_wraps_with_the_old_key_after_a_rotation_is_noticed(pool: Pool) -> None:
     async with opened(pool, OLD, NEW) as late:
         await late.obtain(persons(1))

@@ -1,18 +1,23 @@
 """The export of one person holds every personal value that was ever written about them, and nobody else's."""
 
 import json
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from customer.customer import ProfileCorrected
+from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.codec import Codec
 from forecourt.discovery import find_services
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.eventstore.port import NewEvent
-from forecourt.privacy.export import COLUMNS, Entry, Export, as_csv, as_json
+from forecourt.privacy.cipher import PersonKey
+from forecourt.privacy.export import COLUMNS, Entry, Export, as_csv, as_json, links_of
 from forecourt.privacy.fields import ERASED, PersonalFields
 from forecourt.privacy.keys import MemoryKeys
 from forecourt.service import Service
@@ -23,6 +28,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WANG, LI = an_id("wang"), an_id("li")
 SERVICES = list(find_services())
+DAYS = ((NOW.date() + timedelta(days=1_000 + day)).isoformat() for day in count())
+"""Days that nothing else has."""
 
 
 def personal_events() -> Iterator[tuple[Service, str, type[Event], PersonalFields]]:
@@ -43,13 +50,29 @@ class House:
     def __init__(self) -> None:
         self.store = MemoryEventStore()
         self.keys = MemoryKeys()
-        self.export = Export(SERVICES, self.store, self.keys)
+        self.export = Export(self.store, self.keys, links_of(SERVICES))
 
-    async def write(self, service: Service, stream: str, event: Event, after: int = 0) -> None:
+    async def write(
+        self,
+        service: Service,
+        stream: str,
+        event: Event,
+        after: int = 0,
+        *,
+        dealer_id: str = "",
+        brand: str = "",
+    ) -> None:
         (data,) = await Codec(service.registry, self.keys).encode(stream, [event])
         type_ = service.registry.type_of(type(event))
         new = NewEvent(
-            id=uuid4(), type=type_, version=event.event_version, time=NOW, data=data, correlation_id=uuid4()
+            id=uuid4(),
+            type=type_,
+            version=event.event_version,
+            time=NOW,
+            data=data,
+            correlation_id=uuid4(),
+            dealer_id=dealer_id,
+            brand=brand,
         )
         await self.store.append(stream, [new], expected=after)
 
@@ -79,6 +102,7 @@ def _filled(
     data |= {
         name: ["MASK"] for name, value in sample.items() if isinstance(value, list) and data[name] == "MASK"
     }
+    data |= {name: "DAY" for name, value in sample.items() if data[name] == "MASK" and is_day(value)}
     if "customer_id" in data:
         data["customer_id"] = str(person) if cls.person else None
     return cls.model_validate_json(json.dumps(_numbered(data, label, values)))
@@ -89,11 +113,16 @@ def _numbered(value: Any, label: str, values: set[str]) -> Any:
         return {key: _numbered(one, label, values) for key, one in value.items()}
     if isinstance(value, list):
         return [_numbered(one, label, values) for one in value]
-    if value != "MASK":
+    if value not in ("MASK", "DAY"):
         return value
-    made = f"{label} {len(values)}."
+    made = f"{label} {len(values)}." if value == "MASK" else next(DAYS)
     values.add(made)
     return made
+
+
+def is_day(value: Any) -> bool:
+    """Whether a value is a date."""
+    return isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value) is not None
 
 
 def values_of(entries: list[Entry]) -> set[str]:
@@ -165,8 +194,68 @@ async def test_of_an_erased_person_there_is_what_is_left() -> None:
     assert not [value for value in wang if value in as_json(WANG, customer)]
 
 
+async def test_when_somebody_was_erased_is_said() -> None:
+    house = House()
+    await house.write_all(WANG, "Wang")
+    assert await house.export.erased_at(WANG) is None
+    await house.keys.destroy(str(WANG), NOW)
+    assert await house.export.erased_at(WANG) == NOW
+
+
+async def test_any_one_service_exports_the_events_of_all() -> None:
+    house = House()
+    wang = await house.write_all(WANG, "Wang")
+    for service in (one for one in SERVICES if one.name != "audit"):
+        alone = Export(house.store, house.keys, links_of([service]))
+        assert values_of(await alone.of(WANG)) == wang, service.name
+
+
+async def test_within_a_scope_there_is_the_person_and_what_its_stores_did() -> None:
+    house = House()
+    sales = next(service for service in SERVICES if service.name == "sales")
+    cls = sales.registry.own_events()["sales.OrderPlaced"]
+    data = json.loads((GOLDEN / "sales" / "OrderPlaced.v1.json").read_text())
+    order = cls.model_validate_json(json.dumps(data | {"customer_id": str(WANG)}))
+    for store, brand in (("D001", "hongtong"), ("D002", "hongtong"), ("D001", "chery"), ("", "")):
+        await house.write(sales, f"order-{uuid4()}", order, dealer_id=store, brand=brand)
+    customer = next(service for service in SERVICES if service.name == "customer")
+    renamed = ProfileCorrected(field="name", value="Wang", reason="misspelt")
+    await house.write(customer, f"customer-{WANG}", renamed, dealer_id="D002", brand="hongtong")
+
+    async def places(scope: Scope) -> list[tuple[str, str, str]]:
+        entries = await house.export.within(scope).of(WANG)
+        return [(entry.type.partition(".")[0], entry.dealer_id, entry.brand) for entry in entries]
+
+    assert len(await places(UNRESTRICTED)) == 5
+    own = ("customer", "D002", "hongtong")
+    one_store = Scope(frozenset({"D001"}), frozenset({"hongtong"}))
+    assert await places(one_store) == [("sales", "D001", "hongtong"), own]
+    one_brand = Scope(None, frozenset({"hongtong"}))
+    assert await places(one_brand) == [("sales", "D001", "hongtong"), ("sales", "D002", "hongtong"), own]
+
+
+async def test_what_is_encrypted_for_somebody_else_is_not_decrypted() -> None:
+    house = House()
+    await house.keys.obtain([str(WANG), str(LI)])
+    li = (await house.keys.get([str(LI)]))[str(LI)]
+    assert isinstance(li, PersonKey)
+    sealed = li.seal(b'{"name":"Li"}', f"{LI}|customer.CustomerRegistered".encode())
+    new = NewEvent(
+        id=uuid4(),
+        type="customer.CustomerRegistered",
+        version=1,
+        time=NOW,
+        data=json.dumps({"_personal": sealed}),
+        correlation_id=uuid4(),
+    )
+    await house.store.append(f"customer-{WANG}", [new], expected=0)
+    (entry,) = await house.export.of(WANG)
+    assert entry.data is None
+
+
 async def test_what_cannot_be_read_is_named_all_the_same() -> None:
     house = House()
+    await house.keys.obtain([str(WANG)])
     new = NewEvent(
         id=uuid4(),
         type="customer.CustomerRegistered",
@@ -176,8 +265,18 @@ async def test_what_cannot_be_read_is_named_all_the_same() -> None:
         correlation_id=uuid4(),
     )
     await house.store.append(f"customer-{WANG}", [new], expected=0)
-    (entry,) = await house.export.of(WANG)
+    told: list[tuple[str, str]] = []
+    export = Export(
+        house.store,
+        house.keys,
+        links_of(SERVICES),
+        on_damage=lambda service, damage: told.append((service, damage.slug)),
+    )
+    (entry,) = await export.of(WANG)
     assert (entry.event_id, entry.data, entry.personal) == (new.id, None, ())
+    del house.keys.entries[str(WANG)]
+    await export.of(WANG)
+    assert told == [("customer", "ciphertext-tampered"), ("customer", "person-key-lost")]
 
 
 async def test_of_somebody_unknown_there_is_nothing() -> None:

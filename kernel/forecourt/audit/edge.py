@@ -23,7 +23,7 @@ from forecourt.audit.entries import (
 )
 from forecourt.audit.parts import PartsOfCall, Why
 from forecourt.audit.rejections import Kind, Rejections
-from forecourt.audit.subjects import persons_in_answers
+from forecourt.audit.subjects import persons_in_answers, purpose_in_requests
 from forecourt.audit.trail import AuditTrail, AuditUnavailable, Origin
 from forecourt.errors import Forbidden, LimitExceeded, NotFound, Unauthenticated
 from forecourt.rpc.errors import NOT_DECIDED
@@ -109,6 +109,7 @@ class RpcAudit:
         self._commands = commands
         self.persons = persons_in_answers(method)
         """Whose personal data an answer holds; None where it can hold none."""
+        self._purpose = purpose_in_requests(method)
 
     async def read(self, identity: Any, origin: Origin, model: BaseModel | None, answer: Message) -> None:
         """Note whose personal data an answer holds. Raises `forecourt.audit.trail.AuditUnavailable`."""
@@ -118,6 +119,7 @@ class RpcAudit:
             rpc=self._name,
             subjects=tuple(subjects[:MAX_SUBJECTS]),
             subject_count=len(subjects),
+            purpose=getattr(model, self._purpose) if self._purpose else "",
             **_scope(identity),
         )
         await self._audit.trail.record(entry, _filed(identity, origin))
@@ -173,7 +175,7 @@ def _filed(identity: Any, origin: Origin) -> Origin:
     return replace(origin, dealer_id=dealer, brand=brand)
 
 
-def _scope(identity: Any) -> dict[str, tuple[str, ...]]:
+def _scope(identity: Any) -> dict[str, Any]:
     return {
         "roles": shortened(sorted(identity.roles)),
         "dealers": shortened(identity.dealers),

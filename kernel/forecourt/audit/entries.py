@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -64,8 +64,11 @@ class ReadRefused(Event, name="ReadRefused", version=1):
     slug: Word
 
 
-class PersonalDataRead(Event, name="PersonalDataRead", version=1):
-    """Personal data of ``subject_count`` persons was answered; ``subjects`` are the first of them."""
+class PersonalDataRead(Event, name="PersonalDataRead", version=2):
+    """Personal data of ``subject_count`` persons was answered; ``subjects`` are the first of them.
+
+    ``purpose`` is what it was asked for, where the RPC wants to know.
+    """
 
     rpc: Word
     subjects: Subjects
@@ -73,6 +76,7 @@ class PersonalDataRead(Event, name="PersonalDataRead", version=1):
     roles: Words
     dealers: Words
     brands: Words
+    purpose: Word = ""
 
 
 class CallsRejected(Event, name="CallsRejected", version=1):
@@ -138,6 +142,12 @@ audit.ignores(
     PartsRefused,
     DataUnreadable,
 )
+
+
+@audit.upcasts("PersonalDataRead", from_version=1)
+def _without_purpose(data: dict[str, Any]) -> dict[str, Any]:
+    """No RPC asked for a purpose yet."""
+    return {**data, "purpose": ""}
 
 
 class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -155,7 +155,7 @@ def line_of(row: EntryRow) -> str:
         f"{row.actor_id or '-':<20}",
         f"{','.join(row.roles) or '-':<16}",
         f"{row.dealer_id or '-':<6}",
-        f"{row.slug or row.event_type or '-':<28}",
+        f"{row.slug or row.event_type or row.purpose or '-':<28}",
         ",".join(row.subjects) + (f" +{more}" if more > 0 else ""),
     )
     return "  ".join(columns).rstrip()

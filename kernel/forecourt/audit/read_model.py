@@ -47,11 +47,12 @@ class EntryRow(msgspec.Struct, frozen=True):
     count: int
     correlation_id: UUID
     causation_id: UUID | None
+    purpose: str = ""
 
 
 entries: Projection[EntryRow] = Projection(
     "entry",
-    version=1,
+    version=2,
     row=EntryRow,
     key="position",
     indexes=[
@@ -126,6 +127,7 @@ def _entry(
         count=getattr(e, "count", 1),
         correlation_id=m.correlation_id,
         causation_id=m.causation_id,
+        purpose=getattr(e, "purpose", ""),
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 PERSONAL = "crm.privacy.personal"
 PERSON = "crm.privacy.person"
+PURPOSE = "crm.privacy.purpose"
 
 Path = tuple[FieldDescriptor, ...]
 Find = Callable[[Message, BaseModel | None], list[UUID]]
@@ -18,6 +19,10 @@ Find = Callable[[Message, BaseModel | None], list[UUID]]
 
 class NobodyNamed(Exception):
     """An answer holds personal data, and no field of it or of the request says whose."""
+
+
+class PurposeNotOfAList(Exception):
+    """What personal data is asked for could be any text, and so could hold personal data itself."""
 
 
 def persons_in_answers(method: MethodDescriptor) -> Find | None:
@@ -38,6 +43,20 @@ def persons_in_answers(method: MethodDescriptor) -> Find | None:
         return _ids(getattr(request, name, None) for name in names) if answer.ByteSize() else []
 
     return of_request
+
+
+def purpose_in_requests(method: MethodDescriptor) -> str:
+    """The field of a request that says what personal data is asked for, empty where none does.
+
+    Raises `PurposeNotOfAList`: entries of the audit hold words of the program only.
+    """
+    for path in marked(method.input_type, PURPOSE):
+        if len(path) > 1 or path[0].type != FieldDescriptor.TYPE_ENUM:
+            raise PurposeNotOfAList(
+                f"{method.full_name}: {path[-1].name} must be an enum of the request itself"
+            )
+        return path[0].name
+    return ""
 
 
 def marked(descriptor: Descriptor, option: str) -> Iterator[Path]:

@@ -24,6 +24,7 @@ from typing import Any, Self
 import asyncpg
 
 from forecourt import migrations
+from forecourt.connections import open_pool
 from forecourt.eventstore.port import (
     PAGE,
     Append,
@@ -108,13 +109,7 @@ class PostgresEventStore:
     async def open(cls, dsn: str, *, schema: str = "events", max_connections: int = 10) -> Self:
         """A store with a connection pool of its own. Raises `StoreUnavailable`."""
         try:
-            pool = await asyncpg.create_pool(
-                dsn,
-                min_size=1,
-                max_size=max_connections,
-                reset=_leave_as_it_is,
-                server_settings={"jit": "off"},
-            )
+            pool = await open_pool(dsn, max_connections)
         except LOST as error:
             raise StoreUnavailable(f"event store: {type(error).__name__}") from error
         return cls(pool, schema=schema, owns_pool=True)
@@ -375,10 +370,6 @@ class PostgresEventStore:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await news.wait()
-
-
-async def _leave_as_it_is(connection: object) -> None:
-    """In the place of asyncpg's reset, a round trip after every statement: nothing here changes the session."""
 
 
 def _result_or_conflict(result: AppendResult | BaseException) -> AppendResult | WrongExpectedVersion:

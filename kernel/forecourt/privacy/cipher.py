@@ -1,9 +1,11 @@
-"""One person's key at work: AES-256-GCM, and the text form of what it encrypts.
+"""One person's key at work: AES-256-GCM, and the text form of what it encrypts; and hashes with a key.
 
 The text form is ``enc:v1:`` and the Base64 of nonce (12 bytes), ciphertext and tag (16 bytes). What a text is
 bound to (whose it is, and which field of what) is authenticated: moved elsewhere, it does not decrypt.
 """
 
+import hashlib
+import hmac
 import os
 from binascii import Error as NotBase64
 from binascii import a2b_base64, b2a_base64
@@ -57,3 +59,28 @@ class PersonKey:
 
     def __reduce__(self) -> str:
         raise TypeError("a person's key is not pickled")
+
+
+class KeyedHash:
+    """Tells whether two values are the same, to nobody without the key: HMAC-SHA-256.
+
+    For values that are easily guessed, such as numbers of documents: against a hash without a key all could be tried.
+    It does not tell what its key is.
+    """
+
+    __slots__ = ("_keyed",)
+
+    def __init__(self, key: bytes) -> None:
+        self._keyed = hmac.new(key, digestmod=hashlib.sha256)
+
+    def of(self, *parts: str) -> str:
+        """The hash of a value that has several parts, in hex."""
+        keyed = self._keyed.copy()
+        for part in parts:
+            encoded = part.encode()
+            # With their lengths, or else "ab" and "c" would be the same as "a" and "bc".
+            keyed.update(len(encoded).to_bytes(8, "big") + encoded)
+        return keyed.hexdigest()
+
+    def __reduce__(self) -> str:
+        raise TypeError("the key of a hash is not pickled")

@@ -1,28 +1,32 @@
 """Everything that the platform has recorded about one person, from the events themselves, with where it stands.
 
-Which events are a person's is told by the declarations of all services: the streams that bear the person's id, those
-whose first event names the person in a field that some event declares as its ``person``, and single events that do so
-in streams of something else (a car, say). Where the aggregate is a person of its own (a lead), one event that names the
-person makes the whole stream theirs. What names somebody else is left out.
+Which events are a person's: the streams that bear the person's id, those whose first event names the person in a
+field that is declared to do so (`Event.person`, `Service.person_field`), and single events that do so in streams of
+something else (a car, say). Where the aggregate is a person of its own (a lead), and so has a key of its own, one event
+that names the person makes the whole stream theirs. What names somebody else is left out.
 
-The whole log is read once, a page at a time; only what is found is kept in memory.
+Events are read as they were recorded, not as the classes of today: so it is complete in every process, whichever
+services are installed there. The whole log is read once, a page at a time; only what is found is kept in memory.
 """
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from copy import copy
+from datetime import datetime
+from typing import Any, Self
 from uuid import UUID
 
 import msgspec
 
-from forecourt.codec import Codec
-from forecourt.events import AnyEvent
+from forecourt.access.scope import UNRESTRICTED, Scope
+from forecourt.codec import Damage, OnDamage, not_told
 from forecourt.eventstore.port import EventStore, StoredEvent
-from forecourt.privacy.fields import PersonalFields
-from forecourt.privacy.keys import KeyStore
-from forecourt.registry import UndecodableEvent
+from forecourt.privacy.cipher import PersonKey, TamperedCiphertext, is_sealed
+from forecourt.privacy.fields import ERASED, SEALED
+from forecourt.privacy.keys import Destroyed, KeyStore
+from forecourt.privacy.keys import Entry as KeyEntry
+from forecourt.registry import TamperedEvent
 from forecourt.service import Service
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -34,7 +38,7 @@ COLUMNS = ("event_id", "type", "time", "stream", "sequence", "position", "field"
 class Entry(msgspec.Struct, frozen=True):
     """One event about the person: where it stands, all its values, and the paths of the personal ones.
 
-    ``data`` is None where the event cannot be read; the rest still says that it is there.
+    ``data`` is None where the event cannot be decrypted; the rest still says that it is there.
     """
 
     event_id: UUID
@@ -50,53 +54,78 @@ class Entry(msgspec.Struct, frozen=True):
     personal: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one service declares."""
-
-    codec: Codec
-    categories: frozenset[str]
-    persons: frozenset[str]
-    """Categories whose aggregates are persons of their own."""
+def links_of(services: Iterable[Service]) -> frozenset[str]:
+    """The fields in which events name persons, as far as these services declare them."""
+    own = {cls.person for service in services for cls in service.registry.own_events().values()}
+    return frozenset(link for link in own | {service.person_field for service in services} if link)
 
 
 class Export:
-    """Finds and reads the events of persons, over all of ``services``."""
+    """Finds and reads the events of persons, within a scope.
 
-    def __init__(self, services: Sequence[Service], store: EventStore, keys: KeyStore | None) -> None:
+    ``links`` are the fields in which events name persons. ``on_damage`` is told of what cannot be decrypted.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        keys: KeyStore,
+        links: Collection[str],
+        *,
+        scope: Scope = UNRESTRICTED,
+        on_damage: OnDamage = not_told,
+    ) -> None:
         self._store = store
-        self._parts = [_part(service, keys) for service in services]
-        self._by_category = {category: part for part in self._parts for category in part.categories}
-        events = [cls for service in services for cls in service.registry.own_events().values()]
-        self._links = frozenset(cls.person for cls in events if cls.person is not None)
+        self._keys = keys
+        self._links = frozenset(links)
+        self._scope = scope
+        self._on_damage = on_damage
+
+    def within(self, scope: Scope) -> Self:
+        """The same, limited to another scope: to the person's own stream, and what its stores did."""
+        other = copy(self)
+        other._scope = scope  # noqa: SLF001
+        return other
 
     async def of(self, person: UUID) -> list[Entry]:
         """All entries of a person in the order of the log; none where nothing is recorded."""
-        found = await self._find(str(person))
-        entries = [await self._entry(event) for event in found]
+        found = [event for event in await self._find(str(person)) if self._covers(event, str(person))]
+        owners = {str(person), *(str(event.stream_id) for event in found)}
+        keys = await self._keys.get(owners)
+        entries = [_entry(event, (str(person), str(event.stream_id)), keys) for event in found]
+        for event, entry in zip(found, entries, strict=True):
+            if entry.data is None:
+                self._on_damage(event.type.partition(".")[0], _damage(event, str(person), keys))
         return sorted(entries, key=lambda entry: entry.position)
+
+    async def erased_at(self, person: UUID) -> datetime | None:
+        """When the person's key was destroyed, None while it is there."""
+        entry = (await self._keys.get([str(person)])).get(str(person))
+        return entry.at if isinstance(entry, Destroyed) else None
 
     async def _find(self, person: str) -> list[StoredEvent]:
         streams: set[str] = set()
         single: list[StoredEvent] = []
-        async for batch in self._store.read_all(categories=sorted(self._by_category)):
+        async for batch in self._store.read_all():
             for event in batch.events:
                 if event.stream.endswith(person):
                     streams.add(event.stream)
-                elif person in event.data and self._names(event, person):
-                    is_whole = event.sequence == 1 or event.category in self._part_of(event).persons
-                    if is_whole:
+                elif person in event.data and person in self._named(event):
+                    if event.sequence == 1:
                         streams.add(event.stream)
                     else:
                         single.append(event)
+        persons = await self._keys.get({str(event.stream_id) for event in single})
+        streams |= {event.stream for event in single if str(event.stream_id) in persons}
         found = [event for event in single if event.stream not in streams]
         for stream in streams:
             async for page in self._store.read_stream(stream):
                 found += [event for event in page if not self._names_another(event, person)]
         return found
 
-    def _part_of(self, event: StoredEvent) -> _Part:
-        return self._by_category[event.category]
+    def _covers(self, event: StoredEvent, person: str) -> bool:
+        within = self._scope.covers_dealer(event.dealer_id) and self._scope.covers_brand(event.brand)
+        return within or event.stream.endswith(person)
 
     def _named(self, event: StoredEvent) -> set[str]:
         try:
@@ -105,31 +134,13 @@ class Export:
             return set()
         return {data[link] for link in self._links if isinstance(data.get(link), str)}
 
-    def _names(self, event: StoredEvent, person: str) -> bool:
-        return person in self._named(event)
-
     def _names_another(self, event: StoredEvent, person: str) -> bool:
         named = self._named(event)
         return bool(named) and person not in named
 
-    async def _entry(self, event: StoredEvent) -> Entry:
-        codec = self._part_of(event).codec
-        try:
-            (recorded,) = await codec.decode([event])
-        except UndecodableEvent:
-            return _entry(event, None, ())
-        fact: AnyEvent = recorded.event
-        data = fact.model_dump(mode="json")
-        return _entry(event, data, _personal_paths(codec.registry.personal_fields(type(fact)), data))
 
-
-def _part(service: Service, keys: KeyStore | None) -> _Part:
-    registry = service.registry
-    own = {category for category in service.categories if None in registry.persons_of(category)}
-    return _Part(Codec(registry, keys), service.categories, frozenset(own))
-
-
-def _entry(event: StoredEvent, data: dict[str, Any] | None, personal: tuple[str, ...]) -> Entry:
+def _entry(event: StoredEvent, owners: tuple[str, ...], keys: dict[str, KeyEntry]) -> Entry:
+    data, personal = _opened(event, owners, keys)
     return Entry(
         event.id,
         event.type,
@@ -145,24 +156,52 @@ def _entry(event: StoredEvent, data: dict[str, Any] | None, personal: tuple[str,
     )
 
 
-def _personal_paths(fields: PersonalFields | None, data: dict[str, Any]) -> tuple[str, ...]:
-    marked = {path for path, _ in fields.paths()} if fields is not None else set()
-    return tuple(path for path, value in _flat(data) if value is not None and _is_marked(path, marked))
+def _damage(event: StoredEvent, person: str, keys: dict[str, KeyEntry]) -> Damage:
+    """Why an event cannot be decrypted: its key is lost, or else it is not what was written."""
+    if keys.keys() & {person, str(event.stream_id)}:
+        return Damage(TamperedEvent.slug, (str(event.id),), event)
+    return Damage("person-key-lost", (person,))
 
 
-def _is_marked(path: str, marked: set[str]) -> bool:
-    """Whether a path, or one above it, is that of a personal value; indexes and keys count as 0."""
-    parts = path.split(".")
-    for length in range(1, len(parts) + 1):
-        above = parts[:length]
-        if any(_fits(above, one.split(".")) for one in marked):
-            return True
-    return False
+def _opened(
+    event: StoredEvent, owners: tuple[str, ...], keys: dict[str, KeyEntry]
+) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """An event's values, decrypted, and the paths of the personal ones; None where it cannot be decrypted."""
+    try:
+        left = _decode(event.data)
+        sealed = left.pop(SEALED, None)
+        if sealed is None:
+            return left, ()
+        entries = [keys[owner] for owner in owners if owner in keys]
+        living = [(owner, key) for owner in owners if isinstance(key := keys.get(owner), PersonKey)]
+        for owner, key in living:
+            try:
+                private = _unsealed(key, sealed, f"{owner}|{event.type}")
+            except TamperedCiphertext:
+                continue
+            data = {**left, **private}
+            return data, _differing(left, data)
+    except msgspec.DecodeError:
+        return None, ()
+    if len(entries) > len(living):
+        erased = tuple(path for path, value in _flat(left) if value == ERASED)
+        return left, erased
+    return None, ()
 
 
-def _fits(parts: list[str], pattern: list[str]) -> bool:
-    return len(parts) == len(pattern) and all(
-        part == wanted or wanted == "0" for part, wanted in zip(parts, pattern, strict=True)
+def _unsealed(key: PersonKey, sealed: object, bound_to: str) -> dict[str, Any]:
+    if not is_sealed(sealed):
+        raise TamperedCiphertext("is not an encrypted text")
+    return _decode(key.unseal(sealed, bound_to.encode()))
+
+
+def _differing(left: dict[str, Any], data: dict[str, Any]) -> tuple[str, ...]:
+    """The paths of values that are not what is left without the key: the personal ones."""
+    without = dict(_flat(left))
+    return tuple(
+        path
+        for path, value in _flat(data)
+        if value is not None and (path not in without or without[path] != value)
     )
 
 

@@ -8,6 +8,7 @@ tuple, list or dict, else the text ``[erased]``. A field of any other type must 
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -54,6 +55,8 @@ class Items:
 
 Node = Leaf | Fields | Items
 
+Replace = Callable[[Any], Any]
+
 
 @dataclass(frozen=True)
 class PersonalFields:
@@ -67,24 +70,28 @@ class PersonalFields:
         found = data.get(self.person) if self.person is not None else None
         return stream.partition("-")[2] if found is None else str(found)
 
+    @cached_property
+    def _erasers(self) -> list[tuple[str, Replace]]:
+        return [(name, _replacing(part, _erasing)) for name, part in self.fields.parts]
+
     def split(self, data: dict[str, Any]) -> dict[str, Any]:
         """Take the personal values out of decoded JSON; the fields that held them, as they were.
 
         What stays in ``data`` is what the event reads as once its person is erased.
         """
         taken = {}
-        for name, part in self.fields.parts:
+        for name, erase in self._erasers:
             value = data.get(name)
             if value is None:
                 continue
-            left = _replaced(part, value, _erased)
+            left = erase(value)
             if left != value:
                 taken[name], data[name] = value, left
         return taken
 
     def masked(self, data: dict[str, Any], mask: str) -> dict[str, Any]:
         """Decoded JSON, encrypted or not, with ``mask`` in the place of every personal value."""
-        shown: dict[str, Any] = _replaced(self.fields, data, lambda leaf, value: mask)
+        shown: dict[str, Any] = _replacing(self.fields, lambda leaf: lambda value: mask)(data)
         shown.pop(SEALED, None)
         return shown
 
@@ -173,27 +180,41 @@ def _empty(annotation: Any, where: str) -> Any:
     )
 
 
-def _replaced(node: Node, value: Any, by: Callable[[Leaf, Any], Any]) -> Any:
-    """A value with ``by`` in the place of all that is personal in it; data that does not fit stays."""
-    if value is None:
-        return None
+def _replacing(node: Node, by: Callable[[Leaf], Replace]) -> Replace:
+    """What puts something in the place of all that is personal in a value; data that does not fit stays."""
     if isinstance(node, Leaf):
-        return by(node, value)
+        return by(node)
     if isinstance(node, Fields):
-        if not isinstance(value, dict):
-            return value
-        return {
-            **value,
-            **{name: _replaced(part, value[name], by) for name, part in node.parts if name in value},
-        }
+        return partial(_replace_fields, [(name, _replacing(part, by)) for name, part in node.parts])
+    return partial(_replace_items, _replacing(node.part, by))
+
+
+def _replace_fields(parts: list[tuple[str, Replace]], value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    replaced = value.copy()
+    for name, replace in parts:
+        if (one := value.get(name)) is not None:
+            replaced[name] = replace(one)
+    return replaced
+
+
+def _replace_items(replace: Replace, value: Any) -> Any:
+    if isinstance(value, list):
+        return [None if one is None else replace(one) for one in value]
     if isinstance(value, dict):
-        return {key: _replaced(node.part, one, by) for key, one in value.items()}
-    return [_replaced(node.part, one, by) for one in value] if isinstance(value, list) else value
+        return {key: None if one is None else replace(one) for key, one in value.items()}
+    return value
 
 
-def _erased(leaf: Leaf, value: Any) -> Any:
-    # Where nothing was said, there is nothing to hide.
-    return value if value in ("", [], {}) else leaf.erased
+def _erasing(leaf: Leaf) -> Replace:
+    erased = leaf.erased
+
+    def erase(value: Any) -> Any:
+        # Where nothing was said, there is nothing to hide.
+        return erased if value or value not in ("", [], {}) else value
+
+    return erase
 
 
 def _leaves(node: Node, prefix: str) -> Iterator[tuple[str, Leaf]]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from forecourt.privacy.cipher import PersonKey, new_key
+from forecourt.privacy.cipher import KeyedHash, PersonKey, new_key
 
 Person = str
 """The id of a person, as canonical text of a UUID."""
@@ -37,7 +37,14 @@ Entry = PersonKey | Destroyed
 OnDestroyed = Callable[[Person], None]
 
 
-class KeyStore(Protocol):
+class Hashes(Protocol):
+    """Keeps the keys of hashes."""
+
+    async def keyed_hash(self, name: str) -> KeyedHash:
+        """The hash of that name; its key is made when first needed, and stays the same."""
+
+
+class KeyStore(Hashes, Protocol):
     """Keeps a key for each person. All answers are from one lookup, however many persons are asked for."""
 
     async def get(self, persons: Collection[Person]) -> dict[Person, Entry]:
@@ -60,6 +67,11 @@ class MemoryKeys:
         self.entries: dict[Person, Entry] = {}
         self.lookups = 0
         self._forgetters: list[OnDestroyed] = []
+        self._hashes: dict[str, KeyedHash] = {}
+
+    async def keyed_hash(self, name: str) -> KeyedHash:
+        """The hash of that name."""
+        return self._hashes.setdefault(name, KeyedHash(new_key()))
 
     async def get(self, persons: Collection[Person]) -> dict[Person, Entry]:
         """What there is for each of ``persons``."""

@@ -1,4 +1,4 @@
-"""The keys of persons in PostgreSQL, in a schema of their own: ``keys``.
+"""The keys of persons and of hashes in PostgreSQL, in a schema of their own: ``keys``.
 
 Each key is stored wrapped with the master key, whose id stands beside it. Unwrapped keys are cached in the
 process, the least recently used dropped first. A destroyed key is announced to all processes on the same
@@ -10,14 +10,14 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from forecourt import logs, migrations
 from forecourt.config import ConfigError, Settings
-from forecourt.privacy.cipher import PersonKey, new_key
+from forecourt.privacy.cipher import KeyedHash, PersonKey, new_key
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
 from forecourt.waiting import Company
@@ -39,9 +39,26 @@ SELECT person_id::text AS person, key_id, destroyed_at, fingerprint FROM keys.pe
 WHERE person_id = ANY($1::text[]::uuid[]) AND destroyed_at IS NOT NULL
 """
 
+# The master key is noted in the same statement: a rotation may just have taken it off the list.
+_INSERT = """
+WITH noted AS (INSERT INTO keys.master_key (master_id) VALUES ($3) ON CONFLICT DO NOTHING)
+INSERT INTO keys.person_key (person_id, key_id, master_id, wrapped)
+SELECT person::uuid, gen_random_uuid(), $3, wrapped FROM unnest($1::text[], $2::bytea[]) AS new (person, wrapped)
+ON CONFLICT (person_id) DO NOTHING RETURNING person_id::text AS person
+"""
+
+_HASH_KEY = "SELECT master_id, wrapped FROM keys.hash_key WHERE name = $1"
+
 
 class UnknownMasterKey(Exception):
-    """Keys of persons are wrapped with a master key that this process was not given; the message has its id."""
+    """Keys are wrapped with a master key that this process was not given; the message has its id."""
+
+
+class _Wanted(NamedTuple):
+    """A person who may need a new key, and who waits for it."""
+
+    person: Person
+    entry: "asyncio.Future[Entry]"
 
 
 class PostgresKeys:
@@ -58,10 +75,10 @@ class PostgresKeys:
         self._news = 0
         self._listener: asyncio.Task[None] | None = None
         self._forgetters: list[OnDestroyed] = []
-        self._turn = asyncio.Lock()
-        self._wanted: set[Person] = set()
+        self._wanted: list[_Wanted] = []
         self._company = Company()
-        self._round: asyncio.Task[dict[Person, Entry]] | None = None
+        self._rounds: asyncio.Task[None] | None = None
+        self._hashes: dict[str, KeyedHash] = {}
         self.queries = 0
         """Lookups in the database so far."""
 
@@ -101,6 +118,7 @@ class PostgresKeys:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
         self._cache.clear()
+        self._hashes.clear()
         await self._master.close()
 
     # --- lookups
@@ -118,12 +136,18 @@ class PostgresKeys:
         if missing:
             for person in missing:
                 check_canonical(person)
-            self._wanted.update(missing)
-            if self._round is None:
-                self._round = asyncio.create_task(self._create_wanted())
-            made = await asyncio.shield(self._round)
-            found.update((person, made[person]) for person in missing)
+            found.update(zip(missing, await self._wait_for(missing), strict=True))
         return found
+
+    async def _wait_for(self, persons: Sequence[Person]) -> Sequence[Entry]:
+        loop = asyncio.get_running_loop()
+        wanted = [_Wanted(person, loop.create_future()) for person in persons]
+        self._wanted += wanted
+        if self._rounds is None or self._rounds.done():
+            self._rounds = asyncio.create_task(self._create_wanted())
+        if len(wanted) == 1:
+            return [await wanted[0].entry]
+        return await asyncio.gather(*(one.entry for one in wanted))
 
     def _cached(self, persons: Collection[Person]) -> tuple[dict[Person, Entry], list[Person]]:
         if not self._listening:
@@ -167,32 +191,37 @@ class PostgresKeys:
 
     # --- new keys
 
-    async def _create_wanted(self) -> dict[Person, Entry]:
-        """One round for all who wait; the next round gathers while this one runs."""
-        async with self._turn:
-            # One turn of the loop: callers that are ready at the same moment share the statement.
-            await asyncio.sleep(0)
+    async def _create_wanted(self) -> None:
+        """Rounds for all who wait; the next one gathers while one runs."""
+        # One turn of the loop: callers that are ready at the same moment share the statement.
+        await asyncio.sleep(0)
+        while self._wanted:
             await self._company.gather(len(self._wanted))
-            wanted, self._wanted, self._round = list(self._wanted), set(), None
+            wanted, self._wanted = self._wanted, []
             self._company.went(len(wanted))
-            return await self._create(wanted)
+            await self._answer(wanted)
+
+    async def _answer(self, wanted: "Sequence[_Wanted]") -> None:
+        try:
+            made = await self._create(list({one.person for one in wanted}))
+        except Exception as error:  # noqa: BLE001 - it is not lost: it belongs to those who wait
+            for one in wanted:
+                if not one.entry.done():
+                    one.entry.set_exception(error)
+            return
+        for one in wanted:
+            if not one.entry.done():
+                one.entry.set_result(made[one.person])
 
     async def _create(self, persons: Sequence[Person]) -> dict[Person, Entry]:
         news = self._news
         keys = {person: new_key() for person in persons}
         wrapped = await self._master.wrap([(person.encode(), key) for person, key in keys.items()])
-        # The master key is noted in the same statement: a rotation may just have taken it off the list.
-        rows = await self._pool.fetch(
-            "WITH noted AS (INSERT INTO keys.master_key (master_id) SELECT DISTINCT unnest($3::text[])"
-            " ON CONFLICT DO NOTHING)"
-            " INSERT INTO keys.person_key (person_id, key_id, master_id, wrapped)"
-            " SELECT * FROM unnest($1::text[]::uuid[], $2::uuid[], $3::text[], $4::bytea[])"
-            " ON CONFLICT (person_id) DO NOTHING RETURNING person_id::text AS person",
-            list(keys),
-            [uuid4() for _ in keys],
-            [one.master_id for one in wrapped],
-            [one.blob for one in wrapped],
-        )
+        owners = dict(zip(keys, wrapped, strict=True))
+        rows: list[Any] = []
+        for master_id in {one.master_id for one in wrapped}:
+            own = {person: one.blob for person, one in owners.items() if one.master_id == master_id}
+            rows += await self._pool.fetch(_INSERT, list(own), list(own.values()), master_id)
         made: dict[Person, Entry] = {row["person"]: PersonKey(keys[row["person"]]) for row in rows}
         self._keep(made, news)
         if len(made) < len(persons):
@@ -203,6 +232,33 @@ class PostgresKeys:
         await self._pool.execute(
             "INSERT INTO keys.master_key (master_id) VALUES ($1) ON CONFLICT DO NOTHING", master_id
         )
+
+    # --- hashes
+
+    async def keyed_hash(self, name: str) -> KeyedHash:
+        """The hash of that name. Raises `forecourt.privacy.master.MasterKeyUnavailable`."""
+        found = self._hashes.get(name)
+        if found is None:
+            found = self._hashes[name] = KeyedHash(await self._hash_key(name))
+        return found
+
+    async def _hash_key(self, name: str) -> bytes:
+        row: Any = await self._pool.fetchrow(_HASH_KEY, name)
+        if row is None:
+            (wrapped,) = await self._master.wrap([(_hash_owner(name), new_key())])
+            await self._pool.execute(
+                "WITH noted AS (INSERT INTO keys.master_key (master_id) VALUES ($2) ON CONFLICT DO NOTHING)"
+                " INSERT INTO keys.hash_key (name, master_id, wrapped) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                name,
+                wrapped.master_id,
+                wrapped.blob,
+            )
+            # Another process may have been first.
+            row = await self._pool.fetchrow(_HASH_KEY, name)
+        (key,) = await self._master.unwrap([(_hash_owner(name), Wrapped(row["master_id"], row["wrapped"]))])
+        if key is None:
+            raise MasterKeyUnavailable("the key of a hash cannot be unwrapped with the master keys given")
+        return key
 
     # --- destruction
 
@@ -283,14 +339,34 @@ class PostgresKeys:
             after = rows[-1]["person_id"]
             done, failed = await self._rewrap(rows)
             rotated, lost = rotated + done, lost + failed
+        done, failed = await self._rewrap_hashes(current)
+        rotated, lost = rotated + done, lost + failed
         if lost:
-            raise UnknownMasterKey(f"{lost} keys of persons cannot be unwrapped with the master keys given")
+            raise UnknownMasterKey(f"{lost} keys cannot be unwrapped with the master keys given")
         await self._pool.execute(
             "DELETE FROM keys.master_key m WHERE master_id <> $1 AND NOT EXISTS"
-            " (SELECT FROM keys.person_key p WHERE p.master_id = m.master_id)",
+            " (SELECT FROM keys.person_key p WHERE p.master_id = m.master_id)"
+            " AND NOT EXISTS (SELECT FROM keys.hash_key h WHERE h.master_id = m.master_id)",
             current,
         )
         return rotated
+
+    async def _rewrap_hashes(self, current: str) -> tuple[int, int]:
+        rows = await self._pool.fetch(
+            "SELECT name, master_id, wrapped FROM keys.hash_key WHERE master_id <> $1", current
+        )
+        given = [(_hash_owner(row["name"]), Wrapped(row["master_id"], row["wrapped"])) for row in rows]
+        keys = await self._master.unwrap(given)
+        known = [(row["name"], key) for row, key in zip(rows, keys, strict=True) if key is not None]
+        wrapped = await self._master.wrap([(_hash_owner(name), key) for name, key in known])
+        for (name, _), one in zip(known, wrapped, strict=True):
+            await self._pool.execute(
+                "UPDATE keys.hash_key SET master_id = $2, wrapped = $3 WHERE name = $1",
+                name,
+                one.master_id,
+                one.blob,
+            )
+        return len(known), len(rows) - len(known)
 
     async def _page(self, current: str, after: UUID) -> "list[asyncpg.Record]":
         return await self._pool.fetch(
@@ -320,10 +396,16 @@ class PostgresKeys:
     async def status(self) -> list[tuple[str, int]]:
         """How many keys each master key wraps, and how many are destroyed (under ``destroyed``)."""
         rows = await self._pool.fetch(
-            "SELECT coalesce(master_id, 'destroyed') AS name, count(*) AS number FROM keys.person_key"
+            "SELECT coalesce(master_id, 'destroyed') AS name, count(*) AS number FROM"
+            " (SELECT master_id FROM keys.person_key UNION ALL SELECT master_id FROM keys.hash_key) k"
             " GROUP BY 1 ORDER BY 1"
         )
         return [(row["name"], row["number"]) for row in rows]
+
+
+def _hash_owner(name: str) -> bytes:
+    """What the wrapped key of a hash is bound to; no person has such an id."""
+    return f"hash:{name}".encode()
 
 
 def _wrapped(row: Any) -> tuple[bytes, Wrapped]:

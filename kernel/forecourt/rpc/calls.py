@@ -19,6 +19,8 @@ from forecourt.audit.trail import Origin
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Loaded, Outcome
 from forecourt.errors import Forbidden, ForecourtError, InvalidInput, Unauthenticated
+from forecourt.privacy.export import Export
+from forecourt.privacy.keys import Hashes
 
 _MAX_NUMBER = 2**63 - 1
 
@@ -273,6 +275,8 @@ class Call:
         "commands",
         "context",
         "expected",
+        "export",
+        "hashes",
         "identity",
         "parts",
         "read_models",
@@ -287,6 +291,8 @@ class Call:
         read_models: Any,
         clock: Clock,
         settings: Any,
+        hashes: Hashes,
+        export: Export,
     ) -> None:
         self.identity = metadata.identity
         self.context = metadata.context
@@ -298,6 +304,8 @@ class Call:
         self.read_models = read_models if scope is UNRESTRICTED else read_models.within(scope)
         self.clock = clock
         self.settings = settings
+        self.hashes = hashes
+        self.export = export.within(scope)
 
     def refuse(self, error: ForecourtError, subject: UUID | None = None) -> None:
         """Note for the audit that a part of what the call brought is refused, and the rest is not.

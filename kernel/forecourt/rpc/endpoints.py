@@ -26,6 +26,8 @@ from forecourt.audit.trail import AuditUnavailable
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Decider, Outcome
 from forecourt.errors import ForecourtError, InvalidInput, NotFound, Unavailable, invalid_input
+from forecourt.privacy.export import Export
+from forecourt.privacy.keys import Hashes
 from forecourt.projections.projection import Projection
 from forecourt.projections.scoping import with_owners
 from forecourt.rpc.binding import Api, Kind, Rpc, outcome_writer, result_writer
@@ -64,6 +66,8 @@ class Backend:
     metadata: MetadataReader
     audit: Audit
     permissions: Permissions
+    hashes: Hashes
+    export: Export
     streams: Streams = field(default_factory=Streams)
 
 
@@ -235,6 +239,8 @@ class _Endpoint:
             read_models=backend.read_models,
             clock=backend.clock,
             settings=backend.settings,
+            hashes=backend.hashes,
+            export=backend.export,
         )
 
     def _model(self, request: bytes) -> BaseModel:

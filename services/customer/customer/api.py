@@ -1,5 +1,6 @@
 """The gRPC API of the customer service, as a table: RPC, command or query."""
 
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from customer.customer import (
     AssignCustomer,
     ChangeCategory,
     CorrectProfile,
+    Customer,
     GrantConsent,
     Kind,
     LogInteraction,
@@ -18,14 +20,34 @@ from customer.customer import (
     WithdrawConsent,
     customer,
 )
+from customer.documents import (
+    HASH,
+    RecordIdentityDocument,
+    RemoveIdentityDocument,
+    TypedDocument,
+    UnmaskPurpose,
+    fingerprint_of,
+)
 from customer.erasure import ApproveErasure, RejectErasure, RequestErasure
 from customer.importing import ImportChunk, import_customers
-from customer.read_models import CustomerRow, customers, history, import_problems, imports, ownerships
+from customer.read_models import (
+    CustomerRow,
+    customers,
+    documents,
+    history,
+    import_problems,
+    imports,
+    ownerships,
+)
 from customer.sharing import ShareCustomer, TransferCustomer, UnshareCustomer
+from forecourt.deciders import Outcome
 from forecourt.errors import InvalidInput, NotFound
+from forecourt.privacy.export import as_csv, as_json
+from forecourt.privacy.fields import ERASED
 from forecourt.projections.queries import Condition, PageRequest, any_of, eq, ilike, is_null
 from forecourt.rpc.binding import Api, Call
 from trade.fields import e164
+from trade.identity import DocumentKind
 from trade.vin import VinStr
 
 HistoryKind = Literal[
@@ -43,6 +65,10 @@ HistoryKind = Literal[
     "reminder",
     "profile",
 ]
+
+
+CHUNK_BYTES = 65_536
+"""Bytes of an export that one message holds at most."""
 
 
 class Query(BaseModel):
@@ -84,6 +110,27 @@ class GetCustomerHistory(PagedQuery):
 
     customer_id: UUID
     kinds: tuple[HistoryKind, ...] = Field(default=(), max_length=13)
+
+
+class ListIdentityDocuments(Query):
+    """A customer's documents."""
+
+    customer_id: UUID
+
+
+class UnmaskIdentityDocument(Query):
+    """The number of a document."""
+
+    customer_id: UUID
+    kind: DocumentKind
+    purpose: UnmaskPurpose
+
+
+class ExportCustomer(Query):
+    """Everything about a customer."""
+
+    customer_id: UUID
+    format: Literal["json", "csv"] = "json"
 
 
 class GetImport(PagedQuery):
@@ -130,6 +177,59 @@ async def get_customer_history(query: GetCustomerHistory, call: Call) -> dict[st
         where.append(any_of("kind", query.kinds))
     page = await call.read_models.page(history, where=where, order=["position"], page=query.page)
     return {"entries": page.items, "next_page_token": page.next_page_token}
+
+
+async def record_identity_document(message: TypedDocument, call: Call) -> Outcome:
+    """Note a document. Raises `NotFound` and what the decision raises."""
+    fingerprint = fingerprint_of(message, await call.hashes.keyed_hash(HASH))
+    command = RecordIdentityDocument(**dict(message), fingerprint=fingerprint)
+    return await call.commands.execute(customer, command, expected=call.expected)
+
+
+async def list_identity_documents(query: ListIdentityDocuments, call: Call) -> dict[str, Any]:
+    """A customer's documents, masked. Raises `NotFound` where there is no such customer."""
+    if await call.read_models.get(customers, query.customer_id) is None:
+        raise NotFound("customer: not found")
+    where = [eq("customer_id", query.customer_id)]
+    return {"documents": await call.read_models.all(documents, where=where, order=["kind"])}
+
+
+async def unmask_identity_document(query: UnmaskIdentityDocument, call: Call) -> dict[str, Any]:
+    """A document with its number, which no read model has. Raises `NotFound`."""
+    state: Customer = await call.commands.state(customer, query.customer_id)
+    document = state.documents.get(query.kind)
+    if document is None or document.number == ERASED:
+        raise NotFound("identity document: not found")
+    return {
+        "customer_id": query.customer_id,
+        "kind": query.kind,
+        "number": document.number,
+        "issuing_country": document.issuing_country,
+        "expires_on": document.expires_on,
+    }
+
+
+async def export_customer(query: ExportCustomer, call: Call) -> AsyncIterator[dict[str, Any]]:
+    """A header, then the file with everything about a customer. Raises `NotFound`."""
+    if not await call.commands.version(customer, query.customer_id):
+        raise NotFound("customer: not found")
+    entries = await call.export.of(query.customer_id)
+    text = as_csv(entries) if query.format == "csv" else as_json(query.customer_id, entries)
+    file = text.encode()
+    yield {
+        "header": {
+            "customer_id": query.customer_id,
+            "format": query.format,
+            "exported_at": call.context.now,
+            "events": len(entries),
+            "bytes": len(file),
+            "erased_at": await call.export.erased_at(query.customer_id),
+            "dealers": call.identity.dealers,
+            "brands": call.identity.brands,
+        }
+    }
+    for start in range(0, len(file), CHUNK_BYTES):
+        yield {"chunk": file[start : start + CHUNK_BYTES]}
 
 
 async def get_import(query: GetImport, call: Call) -> dict[str, Any]:
@@ -195,6 +295,13 @@ api.command("GrantConsent", customer, GrantConsent)
 api.command("WithdrawConsent", customer, WithdrawConsent)
 api.command("RecordVehicleOwnership", customer, RecordVehicleOwnership)
 api.command("LogInteraction", customer, LogInteraction)
+api.command("RecordIdentityDocument", handle=record_identity_document)
+api.command("RemoveIdentityDocument", customer, RemoveIdentityDocument)
+api.query(
+    "ListIdentityDocuments", ListIdentityDocuments, list_identity_documents, reads=[customers, documents]
+)
+api.query("UnmaskIdentityDocument", UnmaskIdentityDocument, unmask_identity_document)
+api.server_stream("ExportCustomer", ExportCustomer, export_customer)
 api.command("RequestErasure", customer, RequestErasure)
 api.command("RejectErasure", customer, RejectErasure)
 api.command("ApproveErasure", customer, ApproveErasure)

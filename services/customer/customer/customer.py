@@ -5,7 +5,7 @@ A customer keeps its id for life: a prospect that becomes a buyer is the same cu
 
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -15,6 +15,7 @@ from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import InvalidInput, Refused
 from forecourt.events import Event, Personal
 from trade.fields import Code, Line, Paragraph, e164, email_address
+from trade.identity import DocumentKind
 from trade.vin import VinStr
 
 Kind = Literal["prospect", "buyer", "repair", "vip", "company", "member"]
@@ -23,6 +24,7 @@ ContactKind = Literal["mobile", "email"]
 Purpose = Literal["contract", "safety", "service", "marketing"]
 Channel = Literal["sms", "email"]
 ProfileField = Literal["name", "language", "time_zone", "mobile", "email"]
+Shared = Literal["mobile", "email", "vin", "name", "document"]
 
 MAX_CONTACT_POINTS = 10
 
@@ -133,15 +135,24 @@ class InteractionLogged(Event, name="InteractionLogged", version=1):
     note: Personal[str]
 
 
-class DuplicateSuspected(Event, name="DuplicateSuspected", version=1):
+class DuplicateSuspected(Event, name="DuplicateSuspected", version=2):
     """Another customer looks like the same one: ``score`` 0 to 100, and what they share."""
 
     other_id: UUID
     score: int
-    shared: tuple[Literal["mobile", "email", "vin", "name"], ...]
+    shared: tuple[Shared, ...]
 
 
 # State
+
+
+@dataclass(frozen=True)
+class Document:
+    """An identity document: the number in its normal form, and until when it is valid."""
+
+    number: str
+    issuing_country: str | None
+    expires_on: date | None
 
 
 @dataclass(frozen=True)
@@ -155,7 +166,8 @@ class Customer:
     consents: frozenset[tuple[Purpose, Channel]] = frozenset()
     withdrawn: frozenset[tuple[Purpose, Channel]] = frozenset()
     owned: frozenset[tuple[str, date, date | None]] = frozenset()
-    suspected: frozenset[UUID] = frozenset()
+    suspected: dict[UUID, int] = field(default_factory=dict)
+    documents: dict[DocumentKind, Document] = field(default_factory=dict)
     erasure: Literal["none", "requested", "approved", "done"] = "none"
     erasure_requested_by: str = ""
     shared_with: frozenset[str] = frozenset()
@@ -272,7 +284,7 @@ class SuspectDuplicate(Command):
     customer_id: UUID
     other_id: UUID
     score: int = Field(ge=1, le=100)
-    shared: tuple[Literal["mobile", "email", "vin", "name"], ...] = Field(min_length=1)
+    shared: tuple[Shared, ...] = Field(min_length=1)
 
 
 # Refusals
@@ -399,8 +411,8 @@ def log_interaction(state: Customer, c: LogInteraction, ctx: Context) -> list[Ev
 
 @customer.decides
 def suspect_duplicate(state: Customer, c: SuspectDuplicate, ctx: Context) -> list[Event]:
-    """A suspicion is recorded once per pair and acted on by people."""
-    if c.other_id in state.suspected or state.erasure in ("approved", "done"):
+    """A suspicion is recorded once per pair, and again when it grows; people act on it."""
+    if c.score <= state.suspected.get(c.other_id, 0) or state.erasure in ("approved", "done"):
         return []
     return [DuplicateSuspected(other_id=c.other_id, score=c.score, shared=c.shared)]
 
@@ -489,7 +501,13 @@ def _ownership_recorded(state: Customer, e: VehicleOwnershipRecorded) -> Custome
 
 @customer.evolves
 def _duplicate_suspected(state: Customer, e: DuplicateSuspected) -> Customer:
-    return replace(state, suspected=state.suspected | {e.other_id})
+    return replace(state, suspected={**state.suspected, e.other_id: e.score})
 
 
 customer.ignores(InteractionLogged)
+
+
+@customer.upcasts("DuplicateSuspected", from_version=1)
+def _without_documents(data: dict[str, Any]) -> dict[str, Any]:
+    """Documents were not compared yet."""
+    return data

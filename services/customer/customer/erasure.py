@@ -159,7 +159,7 @@ def _rejected(state: Customer, e: ErasureRejected) -> Customer:
 
 @customer.evolves
 def _approved(state: Customer, e: ErasureApproved) -> Customer:
-    return replace(state, erasure="approved")
+    return replace(state, erasure="approved", documents={})
 
 
 @customer.evolves

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date, datetime
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import msgspec
@@ -22,12 +22,14 @@ from customer.customer import (
     VehicleOwnershipRecorded,
 )
 from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted
+from customer.documents import IdentityDocumentRecorded, IdentityDocumentRemoved
 from customer.erasure import ErasureApproved, ErasureRejected, ErasureRequested, PersonalDataShredded
 from customer.sharing import CustomerShared, CustomerTransferred, CustomerUnshared
 from forecourt.events import AnyEvent, ForeignEvent, Meta
 from forecourt.privacy.fields import ERASED
 from forecourt.projections.projection import Index, OwnedThrough, Projection
 from forecourt.values import Money
+from trade.identity import DocumentKind, masked_number
 
 # Customers
 
@@ -54,7 +56,7 @@ class CustomerRow(msgspec.Struct, frozen=True):
 
 customers = Projection(
     "customer",
-    version=2,
+    version=3,
     row=CustomerRow,
     key="customer_id",
     indexes=[
@@ -165,6 +167,8 @@ def _shredded(e: PersonalDataShredded, row: CustomerRow) -> dict[str, Any]:
     VehicleOwnershipRecorded,
     InteractionLogged,
     DuplicateSuspected,
+    IdentityDocumentRecorded,
+    IdentityDocumentRemoved,
     ErasureRequested,
     ErasureRejected,
     ErasureApproved,
@@ -205,6 +209,52 @@ def _owned(row: OwnershipRow | None, e: VehicleOwnershipRecorded, m: Meta) -> Ow
 @ownerships.on(key=lambda e, m: (e.customer_id, e.vin))
 def _delivered(row: OwnershipRow | None, e: foreign.VehicleDelivered, m: Meta) -> OwnershipRow:
     return OwnershipRow(e.customer_id, e.vin, e.delivered_at.date(), None, m.dealer_id, m.brand)
+
+
+# Identity documents
+
+
+class IdentityDocumentRow(msgspec.Struct, frozen=True):
+    """A document, with the mask of its number; ``fingerprint`` tells whether another one is the same."""
+
+    customer_id: UUID
+    kind: str
+    masked_number: str
+    issuing_country: str | None
+    expires_on: date | None
+    fingerprint: str
+    recorded_at: datetime
+
+
+documents = Projection(
+    "identity_document",
+    version=1,
+    row=IdentityDocumentRow,
+    key=("customer_id", "kind"),
+    indexes=["fingerprint"],
+    owner=OwnedThrough(customers, "customer_id"),
+)
+
+
+@documents.on(key=lambda e, m: (m.stream_id, e.kind))
+def _document(
+    row: IdentityDocumentRow | None, e: IdentityDocumentRecorded, m: Meta
+) -> IdentityDocumentRow | None:
+    if e.number == ERASED:
+        return None  # read again after the erasure
+    return IdentityDocumentRow(
+        m.stream_id, e.kind, masked_number(e.number), e.issuing_country, e.expires_on, e.fingerprint, m.time
+    )
+
+
+@documents.on(key=lambda e, m: (m.stream_id, e.kind))
+def _document_removed(row: IdentityDocumentRow | None, e: IdentityDocumentRemoved, m: Meta) -> None:
+    return None
+
+
+@documents.on(key=lambda e, m: [(m.stream_id, kind) for kind in get_args(DocumentKind)])
+def _documents_shredded(row: IdentityDocumentRow | None, e: PersonalDataShredded, m: Meta) -> None:
+    return None
 
 
 # Imports
@@ -305,7 +355,7 @@ class HistoryRow(msgspec.Struct, frozen=True):
 
 history = Projection(
     "history",
-    version=2,
+    version=3,
     row=HistoryRow,
     key="event_id",
     indexes=[Index(("customer_id", "position"))],
@@ -362,6 +412,7 @@ _records("profile", ConsentGranted, ConsentWithdrawn, detail="purpose")
 _records("profile", VehicleOwnershipRecorded, DuplicateSuspected)
 _records("profile", CustomerShared, CustomerUnshared, detail="store")
 _records("profile", CustomerTransferred, detail="to_store")
+_records("profile", IdentityDocumentRecorded, IdentityDocumentRemoved, detail="kind")
 _records("profile", ErasureRequested, detail="reason")
 _records("profile", ErasureRejected, ErasureApproved, PersonalDataShredded)
 _records("return_visit", InteractionLogged, detail="channel")
@@ -383,4 +434,11 @@ _records("return_visit", foreign.ReturnVisitCompleted, detail="satisfied")
 _records("reminder", foreign.ReminderScheduled, foreign.ReminderBecameDue, detail="kind")
 _records("reminder", foreign.ReminderFulfilled, detail="kind")
 
-PROJECTIONS: tuple[Projection[Any], ...] = (customers, ownerships, imports, import_problems, history)
+PROJECTIONS: tuple[Projection[Any], ...] = (
+    customers,
+    ownerships,
+    documents,
+    imports,
+    import_problems,
+    history,
+)

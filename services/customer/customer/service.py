@@ -14,4 +14,5 @@ service = Service(
     projections=PROJECTIONS,
     apis=[api],
     workers=["customer.worker:CustomerReactions"],
+    person_field="customer_id",
 )

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 import pytest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
-from forecourt.audit.subjects import PERSONAL, marked, persons_in_answers
+from forecourt.audit import subjects
+from forecourt.audit.subjects import (
+    PERSONAL,
+    PurposeNotOfAList,
+    marked,
+    persons_in_answers,
+    purpose_in_requests,
+)
 from forecourt.discovery import find_services
 from forecourt.privacy.fields import personal_fields
 
@@ -90,6 +97,9 @@ def test_the_well_known_ones_are_among_them() -> None:
         "customer.GetCustomer",
         "customer.SearchCustomers",
         "customer.GetCustomerHistory",
+        "customer.ListIdentityDocuments",
+        "customer.UnmaskIdentityDocument",
+        "customer.ExportCustomer",
         "sales.GetLead",
         "sales.ListLeads",
         "notify.GetNotification",
@@ -97,3 +107,15 @@ def test_the_well_known_ones_are_among_them() -> None:
         "audit.ListEntries",
     }
     assert "sales.GetFunnel" not in noted
+
+
+def test_whoever_unmasks_says_what_for() -> None:
+    asking = {name for name, method in METHODS.items() if purpose_in_requests(method)}
+    assert asking == {"customer.UnmaskIdentityDocument"}
+    assert purpose_in_requests(METHODS["customer.UnmaskIdentityDocument"]) == "purpose"
+
+
+def test_a_purpose_is_none_that_could_be_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subjects, "PURPOSE", PERSONAL)
+    with pytest.raises(PurposeNotOfAList, match="number must be an enum"):
+        purpose_in_requests(METHODS["customer.RecordIdentityDocument"])

@@ -221,7 +221,13 @@ def test_a_command_is_one_row_whatever_it_wrote() -> None:
             1,
         ),
         (CommandUnchanged(rpc="c.Change", subjects=(an_id("wang"),), **SCOPE), "unchanged", 1),
-        (PersonalDataRead(rpc="c.Get", subjects=(an_id("wang"),), subject_count=7, **SCOPE), "read", 1),
+        (
+            PersonalDataRead(
+                rpc="c.Get", subjects=(an_id("wang"),), subject_count=7, purpose="invoice", **SCOPE
+            ),
+            "read",
+            1,
+        ),
         (
             CallsRejected(rpc="c.Get", code="UNAUTHENTICATED", slug="x", count=9, since=NOW, until=NOW),
             "rejected",
@@ -242,6 +248,7 @@ def test_an_entry_is_one_row(event: Any, outcome: str, count: int) -> None:
     subjects = getattr(event, "subjects", ())
     assert row.subjects == tuple(map(str, subjects))
     assert row.subject_count == getattr(event, "subject_count", len(subjects))
+    assert row.purpose == getattr(event, "purpose", "")
 
 
 def test_a_part_of_a_call_says_why_and_in_which_field() -> None:

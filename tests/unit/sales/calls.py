@@ -11,6 +11,8 @@ from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Decider, Outcome
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore
+from forecourt.privacy.export import Export
+from forecourt.privacy.keys import MemoryKeys
 from forecourt.rpc.calls import Call, CallMetadata
 from forecourt.testing.given import CONTEXT, NAMESPACE
 from sales.order import order
@@ -27,6 +29,7 @@ class Showroom:
 
     store: MemoryEventStore = field(default_factory=MemoryEventStore)
     clock: ManualClock = field(default_factory=ManualClock)
+    keys: MemoryKeys = field(default_factory=MemoryKeys)
     calls: int = 0
 
     def __post_init__(self) -> None:
@@ -51,7 +54,13 @@ class Showroom:
         identity = Identity(actor, frozenset(), ("D001",), ("hongtong",), 0)
         metadata = CallMetadata(identity, context, expected, 0)
         return Call(
-            metadata, commands=handler or self.handler, read_models=None, clock=self.clock, settings=None
+            metadata,
+            commands=handler or self.handler,
+            read_models=None,
+            clock=self.clock,
+            settings=None,
+            hashes=self.keys,
+            export=Export(self.store, self.keys, ()),
         )
 
     def another_process(self) -> CommandHandler:

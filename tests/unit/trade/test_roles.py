@@ -9,7 +9,8 @@ JOBS = {
         RegisterCustomer GetCustomer GrantConsent LogInteraction RequestErasure CaptureLead
         QualifyLead ConvertLead ScheduleTestDrive CompleteTestDrive IssueQuote WinOpportunity
         LoseOpportunity ReserveVehicle QueryStock PlaceOrder AllocateVehicle AddAncillaryOrder
-        RecordDeposit NotifyOutbound CompleteHandoverSheet DeliverVehicle
+        RecordDeposit NotifyOutbound CompleteHandoverSheet DeliverVehicle RecordIdentityDocument
+        ListIdentityDocuments
     """,
     "sales_manager": """
         AssignCustomer ShareCustomer AssignOpportunity RegisterVehicle PurchaseVehicle ReceiveIntoStock
@@ -36,7 +37,7 @@ JOBS = {
     """,
     "finance": """
         RecordDeposit RecordPayment IssueInvoice InvoiceRepair RecordRepairPayment SettleClaim
-        GetOrder GetRepairOrder
+        GetOrder GetRepairOrder UnmaskIdentityDocument
     """,
     "store_manager": """
         WriteOffBalance ApproveErasure ApproveOutbound RequeueDeadLetter CloseComplaint ListOrders
@@ -44,7 +45,7 @@ JOBS = {
     """,
     "head_office": """
         ImportCustomers GetImport ApproveErasure TransferVehicle AssignCustomer GetFunnel
-        ListDeadLetters GetCustomerHistory
+        ListDeadLetters GetCustomerHistory ExportCustomer UnmaskIdentityDocument
     """,
     "manufacturer": "GetVehicle QueryStock GetFunnel GetVehicleTimeline SettleClaim",
     "auditor": "GetCustomer GetOrder GetRepairOrder GetComplaint ListNotifications GetImport",
@@ -53,7 +54,7 @@ JOBS = {
 FORBIDDEN = {
     "salesperson": """
         ApproveOutbound RecordPayment IssueInvoice WriteOffBalance ApproveErasure ImportCustomers
-        AssignCustomer
+        AssignCustomer UnmaskIdentityDocument ExportCustomer
     """,
     "sales_manager": "RecordPayment IssueInvoice WriteOffBalance ApproveErasure",
     "service_adviser": "RecordRepairPayment SettleClaim PassInspection PlaceOrder CloseComplaint",
@@ -61,7 +62,10 @@ FORBIDDEN = {
     "workshop_manager": "SettleClaim RecordRepairPayment PlaceOrder",
     "customer_care_agent": "ApproveErasure PlaceOrder OpenRepairOrder",
     "finance": "WriteOffBalance ApproveOutbound NotifyOutbound PlaceOrder SubmitClaim",
-    "store_manager": "RecordPayment RecordRepairPayment IssueInvoice SettleClaim ImportCustomers",
+    "store_manager": """
+        RecordPayment RecordRepairPayment IssueInvoice SettleClaim ImportCustomers UnmaskIdentityDocument
+        ExportCustomer
+    """,
     "head_office": "RecordPayment WriteOffBalance PlaceOrder",
     "manufacturer": """
         GetCustomer SearchCustomers GetCustomerHistory GetNotification GetContact GetComplaint
