@@ -3,6 +3,9 @@
 import asyncio
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -299,6 +302,61 @@ async def test_a_certificate_says_who_calls_and_a_token_decides(
         for event in page
     ]
     assert actors == ["manufacturer:hongtong", "amy"]
+
+
+def forecourt(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command line."""
+    command = [sys.executable, "-m", "forecourt.cli", *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_certificates_of_the_command_line_serve_people_and_systems(tmp_path: Path) -> None:
+    """As docs/access.md has it: tokens on one address, the feed's certificate on the other."""
+    data = {"FORECOURT_DATA": str(tmp_path)}
+    done = await asyncio.to_thread(forecourt, "certificates", "--client", "feed", **data)
+    assert done.returncode == 0, done.stderr
+    tls = tmp_path / "tls"
+    table = TABLE.replace("hongtong.example", "forecourt.development")
+    (tmp_path / "identities.toml").write_text(table)
+    settings = load_from(
+        Settings,
+        {
+            **data,
+            "FORECOURT_TLS_CERT": str(tls / "server.pem"),
+            "FORECOURT_TLS_KEY": str(tls / "server-key.pem"),
+            "FORECOURT_TLS_CLIENT_CA": str(tls / "ca.pem"),
+            "GRPC_MTLS_LISTEN": "127.0.0.1:0",
+            "FORECOURT_CERTIFICATE_IDENTITIES": str(tmp_path / "identities.toml"),
+        },
+    )
+    backend = replace(make_backend(), metadata=MetadataReader(wiring.callers(settings), SystemClock()))
+    token = wiring.token_issuer(settings).issue(
+        "amy", roles=["salesperson"], dealers=["D001"], brands=["hongtong"]
+    )
+    root = (tls / "ca.pem").read_bytes()
+    own = (tls / "feed-key.pem").read_bytes(), (tls / "feed.pem").read_bytes()
+    async with (
+        serving(backend, wiring.tls(settings)) as server,
+        grpc.aio.secure_channel(f"127.0.0.1:{server.port}", grpc.ssl_channel_credentials(root)) as people,
+        grpc.aio.secure_channel(
+            f"127.0.0.1:{server.mtls_port}", grpc.ssl_channel_credentials(root, *own)
+        ) as systems,
+    ):
+        await Client(people, token).call("GetBasket", GET)
+        await Client(systems, "").call("GetBasket", GET, authorization="")
+        assert await reason(Client(people, "").call("GetBasket", GET, authorization="")) == (
+            "credentials-missing"
+        )
+
+
+@pytest.mark.parametrize("command", [["token", "--actor", "amy", "--role", "salesperson"], ["certificates"]])
+async def test_nothing_for_development_is_made_in_production(tmp_path: Path, command: list[str]) -> None:
+    variables = {"FORECOURT_ENV": "production", "FORECOURT_DATA": str(tmp_path)}
+    done = await asyncio.to_thread(forecourt, *command, **variables)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("configuration: FORECOURT_ENV: ")
+    assert os.listdir(tmp_path) == []
 
 
 async def test_who_comes_with_a_certificate_is_in_the_audit_by_the_name_of_the_table(
