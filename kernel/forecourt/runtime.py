@@ -25,8 +25,8 @@ from forecourt.projections.queries import ReadModels
 from forecourt.service import Service
 from forecourt.snapshots import PostgresSnapshots
 
-KEYS_CONNECTIONS = 1
-"""The connection that hears of destroyed keys."""
+LISTENERS = 2
+"""Connections that listen, for destroyed keys and the clock; the read models of each service have one more."""
 
 FOLLOWER_CONNECTIONS = 6
 """Connections that a projector or relay of one service may hold at once."""
@@ -73,7 +73,7 @@ class Runtime:
         away.
         """
         async with AsyncExitStack() as stack:
-            pool = await open_pool(settings, settings.forecourt_pool_size + KEYS_CONNECTIONS)
+            pool = await open_pool(settings, settings.forecourt_pool_size + LISTENERS + len(services))
             stack.push_async_callback(pool.close)
             sessions = await open_sessions(settings, FOLLOWER_CONNECTIONS * followers)
             stack.push_async_callback(sessions.close)
