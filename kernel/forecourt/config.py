@@ -178,7 +178,7 @@ class Settings(ServiceSettings):
     """The least severe lines that are logged."""
 
     forecourt_pool_size: int = Field(default=10, ge=1, le=200)
-    """Database connections of a process; each projector and relay adds six."""
+    """Database connections of a process; what listens, and each projector and relay, has further ones."""
 
     forecourt_drain_seconds: float = Field(default=10.0, ge=0, le=600)
     """How long a process finishes what it has in hand after SIGTERM."""

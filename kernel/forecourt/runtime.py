@@ -13,7 +13,7 @@ from forecourt.audit.edge import Audit
 from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock, SystemClock
 from forecourt.clock_store import ClockFollower
-from forecourt.codec import Codec
+from forecourt.codec import Codec, OnDamage
 from forecourt.config import ConfigError, Settings, load
 from forecourt.deciders import CommandHandler
 from forecourt.eventstore import open_store
@@ -25,8 +25,8 @@ from forecourt.projections.queries import ReadModels
 from forecourt.service import Service
 from forecourt.snapshots import PostgresSnapshots
 
-KEYS_CONNECTIONS = 1
-"""The connection that hears of destroyed keys."""
+LISTENERS = 2
+"""Connections that listen, for destroyed keys and the clock; the read models of each service have one more."""
 
 FOLLOWER_CONNECTIONS = 6
 """Connections that a projector or relay of one service may hold at once."""
@@ -73,7 +73,7 @@ class Runtime:
         away.
         """
         async with AsyncExitStack() as stack:
-            pool = await open_pool(settings, settings.forecourt_pool_size + KEYS_CONNECTIONS)
+            pool = await open_pool(settings, settings.forecourt_pool_size + LISTENERS + len(services))
             stack.push_async_callback(pool.close)
             sessions = await open_sessions(settings, FOLLOWER_CONNECTIONS * followers)
             stack.push_async_callback(sessions.close)
@@ -90,7 +90,9 @@ class Runtime:
                 clock = follower.clock
             audit = Audit.to(AuditTrail(store, clock))
             stack.push_async_callback(audit.close)
-            parts = tuple(_compose(service, settings, pool, store, keys) for service in services)
+            parts = tuple(
+                _compose(service, settings, pool, store, keys, audit.damage.note) for service in services
+            )
             for part in parts:
                 stack.push_async_callback(part.read_models.close)
             return cls(settings, pool, sessions, store, keys, clock, audit, parts, stack.pop_all())
@@ -141,8 +143,9 @@ def _compose(
     pool: "asyncpg.Pool[asyncpg.Record]",
     store: EventStore,
     keys: KeyStore,
+    on_damage: OnDamage,
 ) -> ServiceRuntime:
-    codec = Codec(service.registry, keys)
+    codec = Codec(service.registry, keys, on_damage=on_damage)
     return ServiceRuntime(
         service,
         codec,
