@@ -13,15 +13,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from forecourt import logs, metrics
+from forecourt import metrics
 from forecourt.events import AnyEvent, Event, Recorded
 from forecourt.eventstore.port import StoredEvent
 from forecourt.privacy.cipher import PersonKey, TamperedCiphertext, is_sealed
 from forecourt.privacy.fields import SEALED
 from forecourt.privacy.keys import Entry, KeyStore, Person
-from forecourt.registry import Registry, UndecodableEvent
-
-log = logs.get(__name__)
+from forecourt.registry import Registry, TamperedEvent, UndecodableEvent
 
 _decode_json = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_value = msgspec.json.Decoder(Any).decode
@@ -48,15 +46,36 @@ class _Sealed(NamedTuple):
     text: object
 
 
+class Damage(NamedTuple):
+    """Something stored that cannot be read: an event, or what ``marks`` name. ``slug`` says why."""
+
+    slug: str
+    marks: tuple[str, ...]
+    """What tells it from other damage: the event, the persons, or the stream."""
+    event: StoredEvent | None = None
+
+
+OnDamage = Callable[[str, Damage], None]
+"""Told of the service and of the damage, each time that it is met."""
+
+
+def not_told(_service: str, _damage: Damage) -> None:
+    """For those who read what nobody else will."""
+
+
 class Codec:
     """Encodes new events and decodes stored ones.
 
-    Without ``keys`` (in tests, and where no personal data is) events are written plain.
+    Without ``keys`` (in tests, and where no personal data is) events are written plain. ``on_damage`` is told of what
+    cannot be read.
     """
 
-    def __init__(self, registry: Registry, keys: KeyStore | None = None) -> None:
+    def __init__(
+        self, registry: Registry, keys: KeyStore | None = None, *, on_damage: OnDamage = not_told
+    ) -> None:
         self.registry = registry
         self._keys = keys
+        self._on_damage = on_damage
 
     async def encode(self, stream: str, events: Sequence[Event]) -> list[str]:
         """The ``data`` of each event, as JSON text; keys of new persons are made in one go."""
@@ -92,6 +111,14 @@ class Codec:
 
     async def decode(self, batch: Sequence[StoredEvent]) -> list[Recorded[AnyEvent]]:
         """The typed events of a batch, with one lookup of keys. Raises `UndecodableEvent`."""
+        try:
+            return await self._decode(batch)
+        except UndecodableEvent as error:
+            event = error.event
+            self._on_damage(self.registry.service, Damage(error.slug, (str(event.id),), event))
+            raise
+
+    async def _decode(self, batch: Sequence[StoredEvent]) -> list[Recorded[AnyEvent]]:
         opened = [self._open(stored) if _MEMBER in stored.data else None for stored in batch]
         persons = {stored.person for stored in opened if stored is not None}
         if not persons:
@@ -109,9 +136,9 @@ class Codec:
             if type(entry) is PersonKey:
                 _unseal(sealed, entry, stored)
             found.append(read(stored, sealed.data))
-        if lost := len(persons) - len(entries):
-            metrics.LOST_KEYS.inc(lost)
-            log.warning("keys of persons are lost", persons=lost)
+        if lost := persons - entries.keys():
+            metrics.LOST_KEYS.inc(len(lost))
+            self._on_damage(self.registry.service, Damage("person-key-lost", tuple(sorted(lost))))
         return found
 
     def _open(self, stored: StoredEvent) -> _Sealed | None:
@@ -155,7 +182,7 @@ class Codec:
         try:
             return entry.unseal(value, f"{person}|{stream}|state".encode()).decode()
         except TamperedCiphertext:
-            log.warning("snapshot does not decrypt", stream=stream)
+            self._on_damage(self.registry.service, Damage("snapshot-tampered", (person,)))
             return None
 
     def on_erased(self, forget: Callable[[str], None]) -> None:
@@ -181,8 +208,8 @@ def _sealed(draft: _Draft, entry: Entry) -> str:
 
 def _unseal(draft: _Sealed, key: PersonKey, stored: StoredEvent) -> None:
     if not is_sealed(draft.text):
-        raise UndecodableEvent(stored, f"{SEALED}: is not an encrypted text")
+        raise TamperedEvent(stored, f"{SEALED}: is not an encrypted text")
     try:
         draft.data.update(_decode_json(key.unseal(draft.text, f"{draft.person}|{stored.type}".encode())))
     except (TamperedCiphertext, msgspec.DecodeError):
-        raise UndecodableEvent(stored, f"{SEALED}: the encrypted values were tampered with") from None
+        raise TamperedEvent(stored, f"{SEALED}: the encrypted values were tampered with") from None

@@ -11,7 +11,8 @@
     ├── Unauthenticated       no identity, or none that can be believed         UNAUTHENTICATED
     ├── Forbidden             the identity lacks a permission                   PERMISSION_DENIED
     ├── LimitExceeded         too much, too fast or too large                   RESOURCE_EXHAUSTED
-    └── Unavailable           a server that we need does not answer; retry      UNAVAILABLE
+    ├── Unavailable           a server that we need does not answer; retry      UNAVAILABLE
+    └── DataDamaged           what is stored about it cannot be read            DATA_LOSS
 
 A domain names its refusals by subclassing: ``class NotYetPaid(Refused): ...`` has the slug ``not-yet-paid``.
 One place (``forecourt.rpc.errors``) turns them into gRPC status; nothing else catches broadly.
@@ -98,6 +99,10 @@ class LimitExceeded(ForecourtError):
 
 class Unavailable(ForecourtError):
     """A server that we need does not answer; the same call may succeed later."""
+
+
+class DataDamaged(ForecourtError):
+    """What is stored cannot be read, and trying again will not help."""
 
 
 def invalid_input(error: ValidationError) -> InvalidInput:

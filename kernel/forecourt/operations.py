@@ -250,10 +250,11 @@ def _say_where(platform: Platform, out: Console) -> None:
     table.add_row("logs", str(platform.data / "log"))
     out.print(table)
     environment = " ".join(f"{name}={platform.environment[name]}" for name in _NEEDED)
+    transport = "-plaintext" if platform.settings.forecourt_tls_cert is None else "-cacert CA.pem"
     out.print(
         f"A shell for the other commands: export {environment}\n"
         "A token: TOKEN=$(forecourt token --actor amy --dealer D001 --brand hongtong --role salesperson)\n"
-        f'A call:  grpcurl -plaintext -H "authorization: Bearer $TOKEN" {grpc} list\n'
+        f'A call:  grpcurl {transport} -H "authorization: Bearer $TOKEN" {grpc} list\n'
         "Ctrl-C stops everything.",
         highlight=False,
         markup=False,

@@ -28,10 +28,18 @@ class RegistryError(Exception):
 class UndecodableEvent(Exception):
     """A stored event cannot be read: unknown type or version, or data that does not fit."""
 
+    slug = "event-undecodable"
+
     def __init__(self, event: StoredEvent, reason: str) -> None:
         super().__init__(f"{event.type} v{event.version} at position {event.position}: {reason}")
         self.event = event
         self.reason = reason
+
+
+class TamperedEvent(UndecodableEvent):
+    """The encrypted values of a stored event are not what was written."""
+
+    slug = "ciphertext-tampered"
 
 
 class Registry:

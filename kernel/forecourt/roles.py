@@ -18,8 +18,12 @@ from aiohttp import web
 from forecourt import logs, tracing
 from forecourt.access.callers import Callers
 from forecourt.access.permissions import Permissions, RolesError
+from forecourt.audit.edge import NotingParts
+from forecourt.audit.rejections import Kind
+from forecourt.audit.trail import AuditUnavailable
 from forecourt.config import ConfigError, Settings, split_address
 from forecourt.discovery import find_roles
+from forecourt.errors import Forbidden
 from forecourt.http import Check, HttpEdge, Route
 from forecourt.messaging.forwarder import connect
 from forecourt.messaging.relay import Relay
@@ -29,7 +33,7 @@ from forecourt.rpc import wiring
 from forecourt.rpc.binding import Api
 from forecourt.rpc.calls import Call, MetadataReader, system_metadata
 from forecourt.rpc.endpoints import Backend
-from forecourt.rpc.server import GrpcServer, Limits
+from forecourt.rpc.server import GrpcServer
 from forecourt.runtime import Runtime, ServiceRuntime
 from forecourt.service import Service
 
@@ -190,13 +194,7 @@ def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
     ]
     return GrpcServer(
         apis,
-        Limits(
-            message_bytes=settings.forecourt_max_message_bytes,
-            concurrent_rpcs=settings.forecourt_max_concurrent_rpcs,
-            connection_seconds=settings.forecourt_connection_seconds,
-            idle_connection_seconds=settings.forecourt_idle_connection_seconds,
-            drain_seconds=settings.forecourt_drain_seconds,
-        ),
+        wiring.limits(settings),
         tls=wiring.tls(settings),
         reflected=settings.forecourt_reflection,
     )
@@ -222,7 +220,8 @@ def permissions_of(services: Iterable[ServiceRuntime], settings: Settings) -> Pe
 
 def export_of(runtime: Runtime) -> Export:
     """What exports all that is recorded about a person."""
-    return Export(runtime.store, runtime.keys, links_of(part.service for part in runtime.services))
+    links = links_of(part.service for part in runtime.services)
+    return Export(runtime.store, runtime.keys, links, on_damage=runtime.audit.damage.note)
 
 
 def http_routes(runtime: Runtime) -> list[Route]:
@@ -230,8 +229,12 @@ def http_routes(runtime: Runtime) -> list[Route]:
     export = export_of(runtime)
 
     def bind(
-        part: ServiceRuntime, handler: Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
+        part: ServiceRuntime,
+        path: str,
+        handler: Callable[[web.Request, Call], Awaitable[web.StreamResponse]],
     ) -> Any:
+        name = f"{part.service.name}{path}"
+
         async def handle(request: web.Request) -> web.StreamResponse:
             call = Call(
                 system_metadata(runtime.clock, "system:http"),
@@ -242,11 +245,20 @@ def http_routes(runtime: Runtime) -> list[Route]:
                 hashes=runtime.keys,
                 export=export,
             )
-            return await handler(request, call)
+            try:
+                async with NotingParts(runtime.audit.trail, name, call):
+                    answer = await handler(request, call)
+            except AuditUnavailable as error:
+                raise web.HTTPServiceUnavailable from error
+            if answer.status == web.HTTPForbidden.status_code:
+                await runtime.audit.rejections.note(Kind(name, "PERMISSION_DENIED", Forbidden.slug))
+            return answer
 
         return handle
 
-    return [(path, bind(part, handler)) for part in runtime.services for path, handler in part.service.http]
+    return [
+        (path, bind(part, path, handler)) for part in runtime.services for path, handler in part.service.http
+    ]
 
 
 def projector(runtime: Runtime, part: ServiceRuntime) -> ProjectionRunner:

@@ -13,7 +13,7 @@ from forecourt.audit.edge import Audit
 from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock, SystemClock
 from forecourt.clock_store import ClockFollower
-from forecourt.codec import Codec
+from forecourt.codec import Codec, OnDamage
 from forecourt.config import ConfigError, Settings, load
 from forecourt.deciders import CommandHandler
 from forecourt.eventstore import open_store
@@ -90,7 +90,9 @@ class Runtime:
                 clock = follower.clock
             audit = Audit.to(AuditTrail(store, clock))
             stack.push_async_callback(audit.close)
-            parts = tuple(_compose(service, settings, pool, store, keys) for service in services)
+            parts = tuple(
+                _compose(service, settings, pool, store, keys, audit.damage.note) for service in services
+            )
             for part in parts:
                 stack.push_async_callback(part.read_models.close)
             return cls(settings, pool, sessions, store, keys, clock, audit, parts, stack.pop_all())
@@ -141,8 +143,9 @@ def _compose(
     pool: "asyncpg.Pool[asyncpg.Record]",
     store: EventStore,
     keys: KeyStore,
+    on_damage: OnDamage,
 ) -> ServiceRuntime:
-    codec = Codec(service.registry, keys)
+    codec = Codec(service.registry, keys, on_damage=on_damage)
     return ServiceRuntime(
         service,
         codec,

@@ -12,10 +12,10 @@ import sys
 from dataclasses import dataclass, fields
 
 from forecourt import logs
+from forecourt.audit.system import SystemCommands
 from forecourt.clock import SystemClock
 from forecourt.clock_store import ClockFollower
 from forecourt.config import ConfigError, Settings, load
-from forecourt.deciders import CommandHandler
 from forecourt.discovery import find_services
 from forecourt.eventstore import open_store
 from forecourt.messaging.forwarder import BrokerUnavailable
@@ -48,13 +48,14 @@ async def _open(service: Service, settings: Settings) -> Runtime:
         await store.close()
         raise
     snapshots = PostgresSnapshots(runtime.pool, service.name, runtime.codec)
-    commands = CommandHandler(store, runtime.codec, snapshots=snapshots)
+    commands = SystemCommands(store, runtime.codec, runtime.audit.trail, snapshots=snapshots)
     read_models = ReadModels(runtime.pool, service.name, service.projections)
     parts = {field.name: getattr(runtime, field.name) for field in fields(runtime)}
     parts |= {"commands": commands, "read_models": read_models}
     if settings.forecourt_clock != "virtual":
         return PlatformRuntime(**parts)
     follower = await ClockFollower.open(runtime.pool)
+    runtime.audit.trail.clock = follower.clock
     return PlatformRuntime(**parts | {"clock": follower.clock}, follower=follower)
 
 

@@ -26,6 +26,7 @@ TIMER = 'forecourt_timer_runs_total{service="notify", timer="send_due", outcome=
 RELAY = 'forecourt_relay_%s{service="sales", instance="r1"}'
 UP = 'up{job="forecourt", app="sales", role="%s", instance="%s"}'
 KEYS = 'forecourt_token_key_reads_total{source="url", outcome="%s"}'
+EXPIRES = 'forecourt_tls_certificate_expiry_timestamp_seconds{app="sales", instance="%s"}'
 SALES = {"service": "sales"}
 
 CASES = (
@@ -175,5 +176,13 @@ CASES = (
         {KEYS % "failed": "0+1x60", KEYS % "ok": "5x60"},
         {KEYS % "failed": "0+1x60", KEYS % "ok": "0+1x60"},
         at="60m",
+    ),
+    Case(
+        "ForecourtCertificateExpires",
+        {"instance": "a"},
+        {EXPIRES % "a": "1000000x90"},
+        # Processes without TLS say 0.
+        {EXPIRES % "a": "2000000x90", EXPIRES % "b": "0x90"},
+        at="90m",
     ),
 )

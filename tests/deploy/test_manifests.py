@@ -1,7 +1,6 @@
 """The manifests keep the policies, and each policy finds what it is there for."""
 
 import base64
-import copy
 import os
 import subprocess
 import sys
@@ -11,33 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from forecourt.config import Settings, load_from
 from forecourt.discovery import find_services
 from forecourt.rpc import wiring
-from tests.deploy.places import DEPLOY, ROOT
+from tests.deploy.manifests import Object, get, objects_of
+from tests.deploy.places import ROOT
 from tools import deploy_policies as policies
 
-Object = dict[str, Any]
 Change = Callable[[list[Object]], Any]
-
-
-@cache
-def rendered(overlay: str) -> str:
-    kubectl = str(ROOT / ".venv/bin/kubectl")
-    command = [kubectl, "kustomize", str(DEPLOY / "k8s/overlays" / overlay)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-@cache
-def _objects(overlay: str) -> tuple[Object, ...]:
-    return tuple(found for found in yaml.load_all(rendered(overlay), yaml.CSafeLoader) if found)
-
-
-def objects_of(overlay: str) -> list[Object]:
-    """A copy that a test may change."""
-    return copy.deepcopy(list(_objects(overlay)))
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +44,6 @@ def _variables() -> frozenset[str]:
 @pytest.mark.parametrize("policy", policies.POLICIES, ids=lambda policy: policy.__name__)
 def test_manifests_keep_the_policies(policy: policies.Policy, overlay: str) -> None:
     assert list(policy(objects_of(overlay))) == []
-
-
-def get(objects: list[Object], kind: str, name: str) -> Object:
-    (found,) = [o for o in objects if (o["kind"], o["metadata"]["name"]) == (kind, name)]
-    return found
 
 
 def pod(objects: list[Object], name: str = "sales-serve", kind: str = "Deployment") -> Object:

@@ -8,6 +8,8 @@ from forecourt.audit.entries import (
     CallsRejected,
     CommandRefused,
     CommandUnchanged,
+    DataUnreadable,
+    PartsRefused,
     PersonalDataRead,
     ReadRefused,
     audit,
@@ -45,6 +47,22 @@ SAMPLES = [
         count=3,
         since=NOW,
         until=NOW,
+    ),
+    PartsRefused(
+        rpc="customer.ImportCustomers",
+        subjects=(an_id("import"),),
+        count=17,
+        code="INVALID_ARGUMENT",
+        slug="invalid-input",
+        field="mobile",
+        **SCOPE,
+    ),
+    DataUnreadable(
+        service="customer",
+        subjects=(an_id("wang"),),
+        subject_count=1,
+        slug="ciphertext-tampered",
+        event_type="customer.CustomerRegistered",
     ),
 ]
 

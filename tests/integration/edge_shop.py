@@ -4,6 +4,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -28,7 +29,7 @@ from forecourt.audit.trail import AuditTrail
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
-from forecourt.errors import Forbidden, InvalidInput, LimitExceeded, Refused
+from forecourt.errors import AlreadyExists, Forbidden, InvalidInput, LimitExceeded, Refused
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore, MemoryLog
 from forecourt.eventstore.port import StoreUnavailable
@@ -253,9 +254,12 @@ class Page:
 
 
 async def open_twice(query: GetBasket, call: Call) -> Outcome:
-    opened = await call.commands.execute(
-        basket, OpenBasket(name="both", kind="small", lines=(), basket_id=query.basket_id), label="open"
-    )
+    opening = OpenBasket(name="both", kind="small", lines=(), basket_id=query.basket_id)
+    if query.mode == "lenient":
+        with suppress(AlreadyExists):
+            await call.commands.execute(basket, opening, label="open")
+        return await call.commands.execute(basket, EmptyBasket(basket_id=query.basket_id), label="empty")
+    opened = await call.commands.execute(basket, opening, label="open")
     closed = await call.commands.execute(basket, CloseBasket(basket_id=opened.id), label="close")
     assert await call.commands.position(basket, opened.id) == closed.position
     return closed
@@ -370,14 +374,15 @@ def make_backend(log: MemoryLog | None = None) -> Backend:
     service = Service(name="shop", deciders=[basket])
     clock = ManualClock()
     store, keys = MemoryEventStore(log), MemoryKeys()
+    audit = Audit.to(AuditTrail(store, clock))
     return Backend(
         service="shop",
-        commands=CommandHandler(store, Codec(service.registry)),
+        commands=CommandHandler(store, Codec(service.registry, on_damage=audit.damage.note)),
         read_models=Waiting(),
         clock=clock,
         settings=None,
         metadata=MetadataReader(make_callers(), clock),
-        audit=Audit.to(AuditTrail(store, clock)),
+        audit=audit,
         permissions=Permissions(ROLES),
         hashes=keys,
         export=Export(store, keys, ()),

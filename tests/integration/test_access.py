@@ -2,9 +2,14 @@
 
 import asyncio
 import base64
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,9 @@ from forecourt.access.keys import FileKeys, TokenKeys, UrlKeys
 from forecourt.access.rates import RateLimiter, StreamLimiter
 from forecourt.access.tokens import TokenVerifier
 from forecourt.clock import SystemClock
+from forecourt.config import Settings, load_from
+from forecourt.eventstore.memory import MemoryLog
+from forecourt.rpc import wiring
 from forecourt.rpc.calls import MetadataReader
 from forecourt.rpc.endpoints import Backend
 from forecourt.rpc.server import GrpcServer, Limits
@@ -176,6 +184,43 @@ async def test_keys_at_a_url_rotate_and_are_asked_for_seldom(key_server: tuple[K
         await later.call("GetBasket", GET)
 
 
+async def test_keys_of_the_settings_rotate_on_a_running_server(
+    key_server: tuple[KeyServer, str], tmp_path: Path
+) -> None:
+    """By file and by URL, at the speed of the settings: the new key counts without a restart, the old one ends."""
+    served, url = key_server
+    old, new = Signer("ES256", kid="old"), Signer("EdDSA", kid="new")
+    path = tmp_path / "jwks.json"
+    served.text = jwk_set(old)
+    path.write_text(jwk_set(old))
+    for variables in (
+        {"FORECOURT_JWKS_FILE": str(path)},
+        {"FORECOURT_JWKS_URL": url, "FORECOURT_JWKS_SECONDS": "0.1"},
+    ):
+        callers = wiring.callers(load_from(Settings, variables))
+        backend = replace(make_backend(), metadata=MetadataReader(callers, SystemClock()))
+        async with shop_of(backend, token_of(old)) as shop:
+            later = Client(shop._channel, token_of(new))
+            await shop.call("GetBasket", GET)
+            assert await reason(later.call("GetBasket", GET)) == "token-key-unknown"
+            served.text = jwk_set(old, new)
+            path.write_text(served.text)
+            await poll_async(partial(answers, later), 10, what="the new key")
+            assert await answers(shop)
+            served.text = jwk_set(new)
+            path.write_text(served.text)
+            await poll_async(partial(answers, shop, not_any_more=True), 10, what="the end of the old key")
+            assert await reason(shop.call("GetBasket", GET)) == "token-key-unknown"
+            assert await answers(later)
+        served.text = jwk_set(old)
+
+
+async def answers(shop: Client, *, not_any_more: bool = False) -> bool:
+    """Whether a token counts."""
+    code = await shop.call("GetBasket", GET).code()
+    return code is (grpc.StatusCode.UNAUTHENTICATED if not_any_more else grpc.StatusCode.OK)
+
+
 async def test_without_a_first_key_set_calls_are_unavailable(key_server: tuple[KeyServer, str]) -> None:
     served, url = key_server
     served.status = 500
@@ -257,6 +302,88 @@ async def test_a_certificate_says_who_calls_and_a_token_decides(
         for event in page
     ]
     assert actors == ["manufacturer:hongtong", "amy"]
+
+
+def forecourt(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command line."""
+    command = [sys.executable, "-m", "forecourt.cli", *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_certificates_of_the_command_line_serve_people_and_systems(tmp_path: Path) -> None:
+    """As docs/access.md has it: tokens on one address, the feed's certificate on the other."""
+    data = {"FORECOURT_DATA": str(tmp_path)}
+    done = await asyncio.to_thread(forecourt, "certificates", "--client", "feed", **data)
+    assert done.returncode == 0, done.stderr
+    tls = tmp_path / "tls"
+    table = TABLE.replace("hongtong.example", "forecourt.development")
+    (tmp_path / "identities.toml").write_text(table)
+    settings = load_from(
+        Settings,
+        {
+            **data,
+            "FORECOURT_TLS_CERT": str(tls / "server.pem"),
+            "FORECOURT_TLS_KEY": str(tls / "server-key.pem"),
+            "FORECOURT_TLS_CLIENT_CA": str(tls / "ca.pem"),
+            "GRPC_MTLS_LISTEN": "127.0.0.1:0",
+            "FORECOURT_CERTIFICATE_IDENTITIES": str(tmp_path / "identities.toml"),
+        },
+    )
+    backend = replace(make_backend(), metadata=MetadataReader(wiring.callers(settings), SystemClock()))
+    token = wiring.token_issuer(settings).issue(
+        "amy", roles=["salesperson"], dealers=["D001"], brands=["hongtong"]
+    )
+    root = (tls / "ca.pem").read_bytes()
+    own = (tls / "feed-key.pem").read_bytes(), (tls / "feed.pem").read_bytes()
+    async with (
+        serving(backend, wiring.tls(settings)) as server,
+        grpc.aio.secure_channel(f"127.0.0.1:{server.port}", grpc.ssl_channel_credentials(root)) as people,
+        grpc.aio.secure_channel(
+            f"127.0.0.1:{server.mtls_port}", grpc.ssl_channel_credentials(root, *own)
+        ) as systems,
+    ):
+        await Client(people, token).call("GetBasket", GET)
+        await Client(systems, "").call("GetBasket", GET, authorization="")
+        assert await reason(Client(people, "").call("GetBasket", GET, authorization="")) == (
+            "credentials-missing"
+        )
+
+
+@pytest.mark.parametrize("command", [["token", "--actor", "amy", "--role", "salesperson"], ["certificates"]])
+async def test_nothing_for_development_is_made_in_production(tmp_path: Path, command: list[str]) -> None:
+    variables = {"FORECOURT_ENV": "production", "FORECOURT_DATA": str(tmp_path)}
+    done = await asyncio.to_thread(forecourt, *command, **variables)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("configuration: FORECOURT_ENV: ")
+    assert os.listdir(tmp_path) == []
+
+
+async def test_who_comes_with_a_certificate_is_in_the_audit_by_the_name_of_the_table(
+    folder: Path, authority: DevelopmentAuthority
+) -> None:
+    feed = authority.issue("feed", uris=["spiffe://hongtong.example/feed"])
+    stranger = authority.issue("stranger", uris=["spiffe://elsewhere.example/feed"])
+    foreign = DevelopmentAuthority.create().issue("feed", uris=["spiffe://hongtong.example/feed"])
+    log = MemoryLog()
+    backend = replace(make_backend(log), metadata=secure_backend(folder).metadata)
+    close = message("CloseBasketRequest", basket_id=ID)
+    async with serving(backend, tls_of(folder)) as server:
+        codes = []
+        for certificate in (feed, stranger, foreign):
+            async with channel_to(server.port, authority, certificate) as channel:
+                codes.append(await Client(channel, "").call("CloseBasket", close, authorization="").code())
+    assert codes == [
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNAVAILABLE,
+    ]
+    said = [(entry.type, entry.actor_id, json.loads(entry.data)["slug"]) for entry in log.events]
+    # Whom TLS turns away has made no call.
+    assert said == [
+        ("audit.CommandRefused", "manufacturer:hongtong", "not-found"),
+        ("audit.CallsRejected", "", "certificate-unknown"),
+    ]
 
 
 async def test_a_certificate_that_names_nobody_is_refused(

@@ -1,22 +1,32 @@
 """Every refusal is one entry, every look at personal data is one, and an accepted command is its own."""
 
+import asyncio
+import base64
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
+from forecourt.access.rates import RateLimiter
 from forecourt.audit.entries import decode_provenance
 from forecourt.audit.rejections import Kind, Rejections
 from forecourt.audit.trail import AuditTrail
-from forecourt.clock import ManualClock
+from forecourt.clock import ManualClock, SystemClock
 from forecourt.eventstore.memory import MemoryEventStore, MemoryLog
 from forecourt.eventstore.port import AppendResult, StoredEvent, StoreUnavailable, WrongExpectedVersion
+from forecourt.rpc.calls import MetadataReader
+from forecourt.rpc.endpoints import Backend
 from forecourt.rpc.server import GrpcServer, Limits
 from forecourt.testing.probes import poll_async
-from tests.integration.edge_shop import TOKENS, Client, make_api, make_backend, message
+from forecourt.testing.token_keys import Signer
+from tests.integration.edge_shop import TOKENS, Client, make_api, make_backend, make_callers, message
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +41,13 @@ def log() -> MemoryLog:
 
 @pytest.fixture
 async def shop(log: MemoryLog) -> AsyncIterator[Client]:
-    backend = make_backend(log)
+    async with shop_of(make_backend(log)) as shop:
+        yield shop
+
+
+@asynccontextmanager
+async def shop_of(backend: Backend) -> AsyncIterator[Client]:
+    """A client of a server of its own."""
     server = GrpcServer([(make_api(), backend)], Limits(notice_seconds=0.1, drain_seconds=5))
     await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -124,6 +140,123 @@ async def test_a_refused_stream_is_one_entry(shop: Client, log: MemoryLog) -> No
     assert [data(entry)["rpc"] for entry in entries(log)] == ["shop.Upload"]
 
 
+async def rows(good: int, bad: int) -> AsyncIterator[Any]:
+    for number in range(good + bad):
+        yield message("Row", number=number + 1 if number < good else 0, text="王伟")
+
+
+async def test_refused_rows_of_a_stream_are_one_entry_with_their_number(shop: Client, log: MemoryLog) -> None:
+    command_id = str(uuid4())
+    summary = await shop.call("UploadTolerant", rows(700, 300), command_id=command_id)
+    assert (summary.rows, summary.bad) == (700, 300)
+    (entry,) = entries(log)
+    assert entry.type == "audit.PartsRefused"
+    assert (entry.actor_id, entry.dealer_id, str(entry.correlation_id)) == ("amy", "D001", command_id)
+    said = data(entry)
+    assert (said["rpc"], said["count"]) == ("shop.UploadTolerant", 300)
+    assert (said["code"], said["slug"], said["field"]) == ("INVALID_ARGUMENT", "invalid-input", "number")
+    assert said["roles"] == ["auditor", "salesperson"]
+    assert "王伟" not in entry.data
+
+
+async def test_a_stream_without_refused_rows_leaves_none(shop: Client, log: MemoryLog) -> None:
+    await shop.call("UploadTolerant", rows(5, 0))
+    assert entries(log) == []
+
+
+async def test_who_goes_away_in_the_middle_leaves_what_was_refused_so_far(
+    shop: Client, log: MemoryLog
+) -> None:
+    sent = asyncio.Event()
+
+    async def broken_off() -> AsyncIterator[Any]:
+        async for row in rows(0, 7):
+            yield row
+        sent.set()
+        await asyncio.Event().wait()
+
+    before = streamed("UploadTolerant")
+    call = shop.call("UploadTolerant", broken_off())
+    await sent.wait()
+    await poll_async(lambda: streamed("UploadTolerant") == before + 7, 5, what="the rows at the server")
+    call.cancel()
+    await poll_async(lambda: len(entries(log)) == 1, 5, what="the entry")
+    assert data(entries(log)[0])["count"] == 7
+
+
+def streamed(rpc: str) -> float:
+    """How many messages of streams the server has taken."""
+    labels = {"service": "shop", "rpc": rpc}
+    return REGISTRY.get_sample_value("forecourt_streamed_messages_total", labels) or 0.0
+
+
+async def test_what_a_call_ends_with_is_one_entry_and_no_part(shop: Client, log: MemoryLog) -> None:
+    request = message("GetBasketRequest", basket_id=str(ID))
+    await shop.call("OpenTwice", request)
+    assert await code_of(shop.call("OpenTwice", request)) is grpc.StatusCode.ALREADY_EXISTS
+    assert [entry.type for entry in entries(log)] == ["audit.CommandRefused"]
+
+
+async def test_a_step_that_is_refused_on_the_way_is_an_entry_although_the_call_goes_on(
+    shop: Client, log: MemoryLog
+) -> None:
+    request = message("GetBasketRequest", basket_id=str(ID), mode="whatever")
+    await shop.call("OpenTwice", request)
+    await shop.call("OpenTwice", message("GetBasketRequest", basket_id=str(ID), mode="lenient"))
+    (entry,) = (entry for entry in entries(log) if entry.type == "audit.PartsRefused")
+    said = data(entry)
+    assert (said["slug"], said["count"]) == ("already-exists", 1)
+    assert said["subjects"] == [str(ID)]
+
+
+SIGNER = Signer("EdDSA", kid="development")
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    """The claims of a good token, and what is wrong with it."""
+    now = SystemClock().now().timestamp()
+    return {"sub": "eve", "aud": "forecourt", "exp": now + 600, "roles": ["salesperson"]} | changed
+
+
+def unsigned() -> str:
+    """A token that says of itself that it is not signed."""
+    parts = ({"alg": "none", "kid": "development"}, claims())
+    return (
+        ".".join(base64.urlsafe_b64encode(msgspec.json.encode(p)).decode().rstrip("=") for p in parts) + "."
+    )
+
+
+BAD_TOKENS = {
+    "token-expired": TOKENS.issue("eve", exp=1),
+    "token-not-yet-valid": TOKENS.issue("eve", nbf=2**40),
+    "token-audience-wrong": TOKENS.issue("eve", aud="somebody-else"),
+    "token-claims-wrong": TOKENS.issue("eve", roles=(), dealers=(), sub=""),
+    "token-signature-wrong": SIGNER.sign(claims()),
+    "token-key-unknown": Signer("EdDSA", kid="elsewhere").sign(claims()),
+    "token-algorithm-not-allowed": unsigned(),
+    "token-too-large": "x" * 8_001,
+    "token-malformed": "a.b.c",
+}
+
+
+@pytest.mark.parametrize("slug", BAD_TOKENS)
+async def test_every_kind_of_bad_token_leaves_an_entry_and_its_name_nothing_else(
+    shop: Client, log: MemoryLog, slug: str
+) -> None:
+    shop.token = BAD_TOKENS[slug]
+    for _ in range(5):
+        assert await code_of(shop.call("GetBasket", b"")) is grpc.StatusCode.UNAUTHENTICATED
+    (entry,) = entries(log)
+    assert (entry.type, entry.actor_id, data(entry)["slug"]) == ("audit.CallsRejected", "", slug)
+    assert "eve" not in entry.data
+
+
+async def test_a_header_that_fits_into_no_call_ends_before_there_is_one(shop: Client, log: MemoryLog) -> None:
+    shop.token = "x" * 20_000
+    assert await code_of(shop.call("GetBasket", b"")) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert entries(log) == []
+
+
 @pytest.mark.parametrize("rpc", ["OpenBasket", "GetBasket"])
 async def test_calls_of_nobody_are_counted(shop: Client, log: MemoryLog, rpc: str) -> None:
     shop.token = "nonsense"
@@ -140,6 +273,61 @@ async def test_calls_beyond_the_limit_are_counted_for_who_made_them(shop: Client
         assert await code_of(shop.call("GetBasket", request)) is grpc.StatusCode.RESOURCE_EXHAUSTED
     (entry,) = entries(log)
     assert (entry.type, entry.actor_id, data(entry)["count"]) == ("audit.CallsRejected", "amy", 1)
+
+
+async def test_who_calls_ten_times_as_often_as_it_may_leaves_an_entry_and_no_flood(log: MemoryLog) -> None:
+    backend = make_backend(log)
+    limited = MetadataReader(make_callers(), backend.clock, RateLimiter(10, 10, monotonic=lambda: 0.0))
+    rejections = Rejections(backend.audit.trail, seconds=0.2)
+    audit = replace(backend.audit, rejections=rejections)
+    async with shop_of(replace(backend, metadata=limited, audit=audit)) as shop:
+        codes = Counter[grpc.StatusCode]()
+        for _ in range(100):
+            call = shop.call("CloseBasket", message("CloseBasketRequest", basket_id=str(ID)))
+            codes[await call.code()] += 1
+            if len(codes) == 2 and codes[grpc.StatusCode.RESOURCE_EXHAUSTED] == 1:
+                assert b"rate-exceeded" in dict(await call.trailing_metadata())["grpc-status-details-bin"]
+                assert b"RetryInfo" in dict(await call.trailing_metadata())["grpc-status-details-bin"]
+    assert codes == {grpc.StatusCode.NOT_FOUND: 10, grpc.StatusCode.RESOURCE_EXHAUSTED: 90}
+    kinds = Counter(entry.type for entry in entries(log))
+    assert kinds["audit.CommandRefused"] == 10
+    rejected = [entry for entry in entries(log) if entry.type == "audit.CallsRejected"]
+    assert 2 <= len(rejected) <= 10
+    assert sum(data(entry)["count"] for entry in rejected) == 90
+    assert {(e.actor_id, data(e)["slug"], data(e)["code"]) for e in rejected} == {
+        ("amy", "rate-exceeded", "RESOURCE_EXHAUSTED")
+    }
+
+
+async def test_damage_is_answered_and_noted_once_however_often_it_is_met(
+    log: MemoryLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with shop_of(make_backend(log)) as shop:
+        await shop.call("OpenBasket", opening(basket_id=str(ID)))
+    (opened,) = log.events
+    damage(log, msgspec.structs.replace(opened, data='{"name":17}'))
+    async with shop_of(make_backend(log)) as shop:
+        for _ in range(5):
+            call = shop.call("CloseBasket", message("CloseBasketRequest", basket_id=str(ID)))
+            assert await code_of(call) is grpc.StatusCode.DATA_LOSS
+    refused = [entry for entry in entries(log) if entry.type == "audit.CommandRefused"]
+    assert [(data(e)["code"], data(e)["slug"]) for e in refused] == [("DATA_LOSS", "data-damaged")] * 5
+    (noted,) = [entry for entry in entries(log) if entry.type == "audit.DataUnreadable"]
+    said = data(noted)
+    assert (said["slug"], said["service"], said["event_type"]) == (
+        "event-undecodable",
+        "shop",
+        "shop.BasketOpened",
+    )
+    assert (said["subjects"], noted.causation_id, noted.dealer_id) == ([str(ID)], opened.id, "D001")
+    assert noted.correlation_id == opened.correlation_id
+    assert "Traceback" not in caplog.text
+
+
+def damage(log: MemoryLog, event: StoredEvent) -> None:
+    """Have another event in the store than was written."""
+    log.events[event.position - 1] = event
+    log.streams[event.stream][event.sequence - 1] = event
 
 
 @pytest.mark.parametrize("mode", ["away", "refused"])

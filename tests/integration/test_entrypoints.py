@@ -134,6 +134,47 @@ async def test_a_command_is_executed_once_although_the_handler_runs_twice(probe:
     assert (answers[0].dealer_id, answers[0].brand) == ("D1", "B1")
 
 
+async def test_a_command_that_is_refused_to_a_handler_is_one_entry_of_the_audit(probe: Probe) -> None:
+    await probe.start()
+    stream = uuid4()
+    publish(probe.amqp_uri, asked(1, "command", stream=stream))
+    await eventually(lambda: probe.has_effects([1]))
+    publish(probe.amqp_uri, asked(2, "command", stream=stream))
+    [message] = await parked(probe, 1)
+    assert our_headers(message)["last-error"] == "AlreadyExists (already-exists)"
+    assert await probe.attempts(2) == 3
+    [entry] = await audited(probe, "audit.CommandRefused")
+    assert (entry["actor_id"], entry["dealer_id"]) == (f"system:{probe.name}.react", "D1")
+    assert (entry["causation_id"], entry["correlation_id"]) == (asked(2).id, asked(2).correlation_id)
+    said = msgspec.json.decode(entry["data"])
+    assert (said["rpc"], said["roles"], said["slug"]) == (f"{probe.name}.react", ["system"], "already-exists")
+    assert said["subjects"] == [str(stream)]
+
+
+async def test_an_event_that_cannot_be_read_is_one_entry_of_the_audit_of_each_process(probe: Probe) -> None:
+    await probe.start()
+    unfit = msgspec.structs.replace(asked(8), data='{"number":"many"}')
+    publish(probe.amqp_uri, unfit, unfit, unfit)
+    await parked(probe, 3)
+
+    async def noted() -> list[Any]:
+        return await audited(probe, "audit.DataUnreadable")
+
+    [entry] = await eventually(noted)
+    said = msgspec.json.decode(entry["data"])
+    assert (said["slug"], said["event_type"], said["service"]) == (
+        "event-undecodable",
+        "shop.Asked",
+        probe.name,
+    )
+    assert entry["causation_id"] == asked(8).id
+
+
+async def audited(probe: Probe, kind: str) -> list[Any]:
+    """The entries of the audit of a kind."""
+    return list(await probe.pool.fetch("SELECT * FROM events.event WHERE type = $1", kind))
+
+
 @pytest.mark.faults
 async def test_sigkill_in_the_middle_of_a_load_loses_and_repeats_nothing(probe: Probe) -> None:
     numbers = list(range(1500))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -204,6 +205,42 @@ async def test_a_consent_withdrawn_while_the_message_waited_is_respected(desk: D
     assert desk.arrived() == ["message contract"]
     row = await desk.row("service")
     assert (row.state, row.why) == ("suppressed", "opted_out")
+
+
+CATEGORIES = ("contract", "safety", "service", "marketing")
+CHANNELS = ("sms", "email")
+SAID = ("ConsentGranted", "ConsentWithdrawn", "")
+
+
+def may_go_out(category: str, said: str) -> bool:
+    """What a customer said last about a purpose and a channel, and whether such a message may leave the house."""
+    if category in ("contract", "safety"):
+        return True
+    return said == "ConsentGranted" if category == "marketing" else said != "ConsentWithdrawn"
+
+
+async def test_what_was_said_about_each_purpose_and_channel_counts_when_a_message_leaves(desk: Desk) -> None:
+    """Whatever was found when it was asked for: the sender looks again, for this purpose and this channel only."""
+    expected = []
+    for category, channel, said in product(CATEGORIES, CHANNELS, SAID):
+        label = f"{category} {channel} {said or 'silent'}"
+        customer_id = an_id(label)
+        await desk.customer("CustomerRegistered", customer_id, **REGISTERED)
+        await desk.ask(label, channel, category=category, customer_id=customer_id, consent="granted")
+        for purpose, other in product(CATEGORIES, CHANNELS):
+            if (purpose, other) == (category, channel):
+                if said:
+                    await desk.customer(said, customer_id, purpose=purpose, channel=other)
+            elif said != "ConsentWithdrawn":
+                # What is said of others is the opposite, and changes nothing.
+                await desk.customer("ConsentWithdrawn", customer_id, purpose=purpose, channel=other)
+            else:
+                await desk.customer("ConsentGranted", customer_id, purpose=purpose, channel=other)
+        if may_go_out(category, said):
+            expected.append(f"message {label}")
+    await desk.drain(desk.sender())
+    assert sorted(desk.arrived()) == sorted(expected)
+    assert len(expected) == 12 + 4 + 2
 
 
 async def test_a_message_that_nobody_could_send_in_time_expires(desk: Desk) -> None:

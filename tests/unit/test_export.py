@@ -265,8 +265,18 @@ async def test_what_cannot_be_read_is_named_all_the_same() -> None:
         correlation_id=uuid4(),
     )
     await house.store.append(f"customer-{WANG}", [new], expected=0)
-    (entry,) = await house.export.of(WANG)
+    told: list[tuple[str, str]] = []
+    export = Export(
+        house.store,
+        house.keys,
+        links_of(SERVICES),
+        on_damage=lambda service, damage: told.append((service, damage.slug)),
+    )
+    (entry,) = await export.of(WANG)
     assert (entry.event_id, entry.data, entry.personal) == (new.id, None, ())
+    del house.keys.entries[str(WANG)]
+    await export.of(WANG)
+    assert told == [("customer", "ciphertext-tampered"), ("customer", "person-key-lost")]
 
 
 async def test_of_somebody_unknown_there_is_nothing() -> None:

@@ -1,8 +1,9 @@
 """What the gRPC edge notes down about the calls of one RPC."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import grpc
@@ -10,23 +11,22 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from pydantic import BaseModel
 
+from forecourt.audit.damage import DamageReport
 from forecourt.audit.entries import (
     MAX_SUBJECTS,
     CommandRefused,
     CommandUnchanged,
+    PartsRefused,
     PersonalDataRead,
     ReadRefused,
     shortened,
 )
+from forecourt.audit.parts import PartsOfCall, Why
 from forecourt.audit.rejections import Kind, Rejections
 from forecourt.audit.subjects import persons_in_answers, purpose_in_requests
-from forecourt.audit.trail import AuditTrail, Origin
+from forecourt.audit.trail import AuditTrail, AuditUnavailable, Origin
 from forecourt.errors import Forbidden, LimitExceeded, NotFound, Unauthenticated
-
-NOT_DECIDED = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-)
-"""Statuses of calls of which nobody knows, or will ever know, what became of them: they are no refusals."""
+from forecourt.rpc.errors import NOT_DECIDED
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,69 @@ class Audit:
 
     trail: AuditTrail
     rejections: Rejections
+    damage: DamageReport
 
     @classmethod
     def to(cls, trail: AuditTrail) -> "Audit":
         """The audit on a trail."""
-        return cls(trail, Rejections(trail))
+        return cls(trail, Rejections(trail), DamageReport(trail))
 
     async def close(self) -> None:
         """Store what is counted and what waits."""
         await self.rejections.close()
         await self.trail.close()
+
+
+class CallOfParts(Protocol):
+    """The part of `forecourt.rpc.calls.Call` that says what was refused on the way, and whose call it is."""
+
+    identity: Any
+    parts: PartsOfCall
+
+    @property
+    def origin(self) -> Origin:
+        """Whose call it is."""
+
+
+class NotingParts:
+    """Notes what a call refused on its way, however it ends; waits for that only where there is an answer to give.
+
+    Raises `forecourt.audit.trail.AuditUnavailable` at the end, unless the caller has gone.
+    """
+
+    __slots__ = ("_call", "_name", "_trail")
+
+    def __init__(self, trail: AuditTrail, name: str, call: CallOfParts) -> None:
+        self._trail = trail
+        self._name = name
+        self._call = call
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        found = self._call.parts.entries(error)
+        try:
+            for stored in [self._submitted(*one) for one in found]:
+                if error is None:
+                    await stored
+        except AuditUnavailable:
+            if error is None or isinstance(error, Exception):
+                raise
+
+    def _submitted(self, why: Why, count: int, subjects: tuple[UUID, ...]) -> "asyncio.Future[None]":
+        identity = self._call.identity
+        entry = PartsRefused(
+            rpc=self._name,
+            subjects=subjects,
+            count=count,
+            code=why.code,
+            slug=why.slug,
+            field=why.field,
+            **_scope(identity),
+        )
+        by = replace(self._call.origin, actor_id=why.actor_id, dealer_id=why.dealer_id, brand=why.brand)
+        return self._trail.submit(entry, _filed(identity, by))
 
 
 class RpcAudit:
@@ -70,6 +123,10 @@ class RpcAudit:
             **_scope(identity),
         )
         await self._audit.trail.record(entry, _filed(identity, origin))
+
+    def noting(self, call: CallOfParts) -> "NotingParts":
+        """Note, when the block ends, what the call refused on its way."""
+        return NotingParts(self._audit.trail, self._name, call)
 
     async def unchanged(self, identity: Any, origin: Origin, subject: UUID) -> None:
         """Note a command that changed nothing. Raises `forecourt.audit.trail.AuditUnavailable`."""

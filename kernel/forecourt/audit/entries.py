@@ -90,12 +90,58 @@ class CallsRejected(Event, name="CallsRejected", version=1):
     until: datetime
 
 
-Entry = CommandRefused | CommandUnchanged | ReadRefused | PersonalDataRead | CallsRejected
+class PartsRefused(Event, name="PartsRefused", version=1):
+    """Of a call that went on, ``count`` parts were refused for the same reason: rows of a file, leads of a document.
+
+    ``code``, ``slug`` and ``field`` (empty where it is none) say why; ``subjects`` are what those parts are about.
+    """
+
+    rpc: Word
+    subjects: Subjects
+    count: int
+    roles: Words
+    dealers: Words
+    brands: Words
+    code: Word
+    slug: Word
+    field: Word
+
+
+class DataUnreadable(Event, name="DataUnreadable", version=1):
+    """Something that is stored cannot be read: an event of ``event_type``, or the personal data of ``subjects``.
+
+    ``slug`` says why. ``service`` is whose it is; ``event_type`` is empty where it is no single event.
+    """
+
+    service: Word
+    subjects: Subjects
+    subject_count: int
+    slug: Word
+    event_type: Word
+
+
+Entry = (
+    CommandRefused
+    | CommandUnchanged
+    | ReadRefused
+    | PersonalDataRead
+    | CallsRejected
+    | PartsRefused
+    | DataUnreadable
+)
 
 audit: Decider[None] = Decider(service=SERVICE, category=CATEGORY, initial=None, key="audit_id")
 """The streams of entries. Nothing is decided on them: they are written by `forecourt.audit.trail`."""
 
-audit.ignores(CommandRefused, CommandUnchanged, ReadRefused, PersonalDataRead, CallsRejected)
+audit.ignores(
+    CommandRefused,
+    CommandUnchanged,
+    ReadRefused,
+    PersonalDataRead,
+    CallsRejected,
+    PartsRefused,
+    DataUnreadable,
+)
 
 
 @audit.upcasts("PersonalDataRead", from_version=1)

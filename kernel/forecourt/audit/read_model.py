@@ -10,6 +10,8 @@ from forecourt.audit.entries import (
     CallsRejected,
     CommandRefused,
     CommandUnchanged,
+    DataUnreadable,
+    PartsRefused,
     PersonalDataRead,
     ReadRefused,
     decode_provenance,
@@ -17,11 +19,14 @@ from forecourt.audit.entries import (
 from forecourt.events import Envelope, Meta
 from forecourt.projections.projection import Index, Projection
 
-Outcome = Literal["accepted", "unchanged", "refused", "read", "rejected"]
+Outcome = Literal["accepted", "unchanged", "refused", "read", "rejected", "unreadable"]
 
 
 class EntryRow(msgspec.Struct, frozen=True):
-    """One line of the audit. ``count`` is above one only where calls were turned away; see the proto for the rest."""
+    """One line of the audit. ``count`` is above one where calls were turned away, or parts of one were refused.
+
+    See the proto for the rest.
+    """
 
     position: int
     event_id: UUID
@@ -97,7 +102,9 @@ def _accepted(_row: EntryRow | None, _event: Envelope, m: Meta) -> EntryRow:
 
 
 def _entry(
-    outcome: Outcome, e: CommandRefused | ReadRefused | CommandUnchanged | PersonalDataRead, m: Meta
+    outcome: Outcome,
+    e: CommandRefused | ReadRefused | PartsRefused | CommandUnchanged | PersonalDataRead,
+    m: Meta,
 ) -> EntryRow:
     subjects = tuple(str(subject) for subject in e.subjects)
     return EntryRow(
@@ -117,7 +124,7 @@ def _entry(
         event_type="",
         code=getattr(e, "code", ""),
         slug=getattr(e, "slug", ""),
-        count=1,
+        count=getattr(e, "count", 1),
         correlation_id=m.correlation_id,
         causation_id=m.causation_id,
         purpose=getattr(e, "purpose", ""),
@@ -127,6 +134,12 @@ def _entry(
 @entries.on(key=_position)
 def _refused(_row: EntryRow | None, e: CommandRefused | ReadRefused, m: Meta) -> EntryRow:
     return _entry("refused", e, m)
+
+
+@entries.on(key=_position)
+def _partly_refused(_row: EntryRow | None, e: PartsRefused, m: Meta) -> EntryRow:
+    row = _entry("refused", e, m)
+    return msgspec.structs.replace(row, slug=f"{e.slug}:{e.field}") if e.field else row
 
 
 @entries.on(key=_position)
@@ -159,6 +172,31 @@ def _rejected(_row: EntryRow | None, e: CallsRejected, m: Meta) -> EntryRow:
         code=e.code,
         slug=e.slug,
         count=e.count,
+        correlation_id=m.correlation_id,
+        causation_id=m.causation_id,
+    )
+
+
+@entries.on(key=_position)
+def _unreadable(_row: EntryRow | None, e: DataUnreadable, m: Meta) -> EntryRow:
+    return EntryRow(
+        position=m.position,
+        event_id=m.id,
+        at=m.time,
+        outcome="unreadable",
+        rpc=e.service,
+        actor_id=m.actor_id,
+        roles=(),
+        dealers=(),
+        brands=(),
+        dealer_id=m.dealer_id,
+        brand=m.brand,
+        subjects=tuple(str(subject) for subject in e.subjects),
+        subject_count=e.subject_count,
+        event_type=e.event_type,
+        code="",
+        slug=e.slug,
+        count=1,
         correlation_id=m.correlation_id,
         causation_id=m.causation_id,
     )

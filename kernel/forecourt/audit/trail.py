@@ -80,6 +80,13 @@ class AuditTrail:
 
         Raises `AuditUnavailable` where too many wait already, or the store does not take it.
         """
+        await self.submit(entry, origin)
+
+    def submit(self, entry: Entry, origin: Origin) -> "asyncio.Future[None]":
+        """Have an entry stored; what is answered is done when it is there, or holds `AuditUnavailable`.
+
+        For those who cannot wait. Raises `AuditUnavailable` where too many wait already.
+        """
         if len(self._waiting) + self._under_way >= self._limit:
             metrics.AUDIT_LOST.inc()
             raise AuditUnavailable("the audit is behind; nothing is answered that it could not note down")
@@ -88,8 +95,7 @@ class AuditTrail:
         metrics.AUDIT_WAITING.set(len(self._waiting) + self._under_way)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
-        await waiting.stored
-        metrics.AUDIT_ENTRIES.labels(entry.event_name).inc()
+        return waiting.stored
 
     async def close(self) -> None:
         """Wait for what is being stored."""
@@ -164,6 +170,7 @@ class AuditTrail:
         now = monotonic()
         for waiting in group:
             metrics.AUDIT_SECONDS.observe(now - waiting.since)
+            metrics.AUDIT_ENTRIES.labels(waiting.event.type.partition(".")[2]).inc()
             if not waiting.stored.done():
                 waiting.stored.set_result(None)
 
@@ -174,3 +181,5 @@ class AuditTrail:
         for waiting in group:
             if not waiting.stored.done():
                 waiting.stored.set_exception(AuditUnavailable("the audit cannot note this down now"))
+                # Whoever does not wait has not to ask either: it is counted and logged above.
+                waiting.stored.exception()

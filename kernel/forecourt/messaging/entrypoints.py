@@ -41,6 +41,7 @@ from nameko.messaging import Consumer, QueueConsumer, QueueConsumerStopped
 from prometheus_client import Gauge
 
 from forecourt import logs, tracing
+from forecourt.audit.trail import AuditUnavailable
 from forecourt.clock import monotonic
 from forecourt.errors import Unavailable
 from forecourt.events import AnyEvent, Event, ForeignEvent, Recorded
@@ -353,9 +354,9 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
                 except Exception as error:
                     failure = None if connection.is_closed() else error
                     raise
-        except (*LOST, StoreUnavailable) as error:
+        except (*LOST, StoreUnavailable, AuditUnavailable) as error:
             # The handler's own troubles may look the same (a provider that times out): those are attempts.
-            if failure is not None and not isinstance(failure, StoreUnavailable):
+            if failure is not None and not isinstance(failure, StoreUnavailable | AuditUnavailable):
                 raise
             raise Outage(type(error).__name__) from error
         return True

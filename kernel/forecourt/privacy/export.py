@@ -20,11 +20,13 @@ from uuid import UUID
 import msgspec
 
 from forecourt.access.scope import UNRESTRICTED, Scope
+from forecourt.codec import Damage, OnDamage, not_told
 from forecourt.eventstore.port import EventStore, StoredEvent
 from forecourt.privacy.cipher import PersonKey, TamperedCiphertext, is_sealed
 from forecourt.privacy.fields import ERASED, SEALED
 from forecourt.privacy.keys import Destroyed, KeyStore
 from forecourt.privacy.keys import Entry as KeyEntry
+from forecourt.registry import TamperedEvent
 from forecourt.service import Service
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -61,16 +63,23 @@ def links_of(services: Iterable[Service]) -> frozenset[str]:
 class Export:
     """Finds and reads the events of persons, within a scope.
 
-    ``links`` are the fields in which events name persons.
+    ``links`` are the fields in which events name persons. ``on_damage`` is told of what cannot be decrypted.
     """
 
     def __init__(
-        self, store: EventStore, keys: KeyStore, links: Collection[str], *, scope: Scope = UNRESTRICTED
+        self,
+        store: EventStore,
+        keys: KeyStore,
+        links: Collection[str],
+        *,
+        scope: Scope = UNRESTRICTED,
+        on_damage: OnDamage = not_told,
     ) -> None:
         self._store = store
         self._keys = keys
         self._links = frozenset(links)
         self._scope = scope
+        self._on_damage = on_damage
 
     def within(self, scope: Scope) -> Self:
         """The same, limited to another scope: to the person's own stream, and what its stores did."""
@@ -84,6 +93,9 @@ class Export:
         owners = {str(person), *(str(event.stream_id) for event in found)}
         keys = await self._keys.get(owners)
         entries = [_entry(event, (str(person), str(event.stream_id)), keys) for event in found]
+        for event, entry in zip(found, entries, strict=True):
+            if entry.data is None:
+                self._on_damage(event.type.partition(".")[0], _damage(event, str(person), keys))
         return sorted(entries, key=lambda entry: entry.position)
 
     async def erased_at(self, person: UUID) -> datetime | None:
@@ -142,6 +154,13 @@ def _entry(event: StoredEvent, owners: tuple[str, ...], keys: dict[str, KeyEntry
         data,
         personal,
     )
+
+
+def _damage(event: StoredEvent, person: str, keys: dict[str, KeyEntry]) -> Damage:
+    """Why an event cannot be decrypted: its key is lost, or else it is not what was written."""
+    if keys.keys() & {person, str(event.stream_id)}:
+        return Damage(TamperedEvent.slug, (str(event.id),), event)
+    return Damage("person-key-lost", (person,))
 
 
 def _opened(

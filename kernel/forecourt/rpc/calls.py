@@ -14,6 +14,7 @@ from forecourt.access.identity import Identity, IdentityVerifier, Peer, no_peer
 from forecourt.access.rates import RateLimiter
 from forecourt.access.scope import ALL, UNRESTRICTED, scope_of
 from forecourt.audit.entries import provenance, provenance_of_system
+from forecourt.audit.parts import PartsOfCall
 from forecourt.audit.trail import Origin
 from forecourt.clock import Clock
 from forecourt.deciders import Command, CommandHandler, Context, Decider, Loaded, Outcome
@@ -191,11 +192,12 @@ class CallCommands:
     What lies outside the scope is, for all methods, not there.
     """
 
-    __slots__ = ("_context", "_handler", "stored")
+    __slots__ = ("_context", "_handler", "_parts", "stored")
 
-    def __init__(self, handler: CommandHandler, context: Context) -> None:
+    def __init__(self, handler: CommandHandler, context: Context, parts: PartsOfCall) -> None:
         self._handler = handler
         self._context = context
+        self._parts = parts
         self.stored = False
         """Whether any command of the call has events in the log."""
 
@@ -214,7 +216,11 @@ class CallCommands:
         self, context: Context, decider: Decider[Any], command: Command, *, expected: int | None = None
     ) -> Outcome:
         """Run ``command`` under a context of the function's own making, for ids that are not the call's."""
-        outcome = await self._handler.execute(decider, command, context, expected=expected)
+        try:
+            outcome = await self._handler.execute(decider, command, context, expected=expected)
+        except ForecourtError as error:
+            self._parts.refused(error, context, decider.id_of(command, context))
+            raise
         self.stored = self.stored or not outcome.unchanged
         return outcome
 
@@ -222,7 +228,11 @@ class CallCommands:
         self, decider: Decider[Any], commands: Sequence[tuple[Command, Context]]
     ) -> list[Outcome | ForecourtError]:
         """Create many aggregates at once under contexts of the function's own making; see `CommandHandler`."""
-        return await self._handler.create_many(decider, commands)
+        answers = await self._handler.create_many(decider, commands)
+        for answer, (command, context) in zip(answers, commands, strict=True):
+            if isinstance(answer, ForecourtError):
+                self._parts.refused(answer, context, decider.id_of(command, context))
+        return answers
 
     async def version(self, decider: Decider[Any], aggregate_id: UUID) -> int:
         """The version of an aggregate, 0 where there is none: what a caller's expectation is compared with."""
@@ -268,6 +278,7 @@ class Call:
         "export",
         "hashes",
         "identity",
+        "parts",
         "read_models",
         "settings",
     )
@@ -287,13 +298,21 @@ class Call:
         self.context = metadata.context
         self.expected = metadata.expected
         self.after_position = metadata.after_position
-        self.commands = CallCommands(commands, metadata.context)
+        self.parts = PartsOfCall()
+        self.commands = CallCommands(commands, metadata.context, self.parts)
         scope = metadata.context.scope
         self.read_models = read_models if scope is UNRESTRICTED else read_models.within(scope)
         self.clock = clock
         self.settings = settings
         self.hashes = hashes
         self.export = export.within(scope)
+
+    def refuse(self, error: ForecourtError, subject: UUID | None = None) -> None:
+        """Note for the audit that a part of what the call brought is refused, and the rest is not.
+
+        ``subject`` is the id of what it is about. Commands that are refused on the way are noted without this.
+        """
+        self.parts.refused(error, self.context, subject)
 
     @property
     def origin(self) -> Origin:

@@ -148,7 +148,8 @@ class _Endpoint:
             model = self._model(request)
             if call.after_position:
                 await self._wait_until_fresh(call, servicer)
-            answer = await self._answer(await self._handle(model, call), call, model)
+            async with self._audit.noting(call):
+                answer = await self._answer(await self._handle(model, call), call, model)
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
@@ -163,8 +164,10 @@ class _Endpoint:
         started = perf_counter()
         try:
             call = await self._call(servicer)
+            models = self._models(requests, call)
             with self._backend.streams.one(call.identity.actor_id):
-                answer = await self._answer(await self._handle(self._models(requests), call), call)
+                async with self._audit.noting(call):
+                    answer = await self._answer(await self._handle(models, call), call)
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
@@ -176,10 +179,10 @@ class _Endpoint:
         return answer
 
     async def server_stream(self, request: bytes, servicer: Servicer) -> None:
-        await self._send(self._stream(servicer, lambda: self._model(request)), servicer)
+        await self._send(self._stream(servicer, lambda _: self._model(request)), servicer)
 
     async def bidi_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> None:
-        await self._send(self._stream(servicer, lambda: self._models(requests)), servicer)
+        await self._send(self._stream(servicer, lambda call: self._models(requests, call)), servicer)
 
     async def _send(self, answers: AsyncGenerator[bytes, None], servicer: Servicer) -> None:
         """Send each answer before the next one is made, as fast as the caller takes them and no slower than it may."""
@@ -194,16 +197,17 @@ class _Endpoint:
                     await self._fail(servicer, error)
                     raise
 
-    async def _stream(self, servicer: Servicer, given: Callable[[], Any]) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, servicer: Servicer, given: Callable[[Call], Any]) -> AsyncGenerator[bytes, None]:
         started = perf_counter()
         try:
             call = await self._call(servicer)
-            argument = given()
+            argument = given(call)
             with self._backend.streams.one(call.identity.actor_id):
                 if call.after_position:
                     await self._wait_until_fresh(call, servicer)
-                async for result in self._handle(argument, call):
-                    yield await self._answer(result, call, argument)
+                async with self._audit.noting(call):
+                    async for result in self._handle(argument, call):
+                        yield await self._answer(result, call, argument)
         except asyncio.CancelledError:
             self._cancelled.inc()
             raise
@@ -248,7 +252,9 @@ class _Endpoint:
             reason = "is not well-formed protobuf, or a string in it is not UTF-8"
             raise InvalidInput(f"message: {reason}", fields={"message": reason}) from None
 
-    async def _models(self, requests: AsyncIterator[bytes]) -> AsyncIterator[BaseModel | InvalidInput]:
+    async def _models(
+        self, requests: AsyncIterator[bytes], call: Call
+    ) -> AsyncIterator[BaseModel | InvalidInput]:
         number = 0
         async for request in self._backend.streams.receive(requests):
             number += 1
@@ -259,6 +265,7 @@ class _Endpoint:
                 if not self._rpc.tolerant:
                     fields = {f"[{number}].{path}": reason for path, reason in error.fields.items()}
                     raise InvalidInput(f"message {number}: {error.message}", fields=fields) from None
+                call.refuse(error)
                 model = error
             yield model
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from forecourt import errors
 from forecourt.errors import ForecourtError
 from forecourt.eventstore.port import WrongExpectedVersion
+from forecourt.registry import UndecodableEvent
 
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -37,7 +38,13 @@ _CODES: tuple[tuple[type[ForecourtError], grpc.StatusCode], ...] = (
     (errors.Forbidden, grpc.StatusCode.PERMISSION_DENIED),
     (errors.LimitExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.Unavailable, grpc.StatusCode.UNAVAILABLE),
+    (errors.DataDamaged, grpc.StatusCode.DATA_LOSS),
 )
+
+NOT_DECIDED = frozenset(
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+)
+"""Statuses of calls of which nobody knows, or will ever know, what became of them: they are no refusals."""
 
 _RETRY_SECONDS: dict[grpc.StatusCode, float] = {
     grpc.StatusCode.UNAVAILABLE: 1.0,
@@ -70,6 +77,8 @@ def translate(error: BaseException) -> ForecourtError | None:
         return error
     if isinstance(error, ValidationError):
         return errors.invalid_input(error)
+    if isinstance(error, UndecodableEvent):
+        return errors.DataDamaged("what is stored cannot be read; it has been noted down for the operator")
     if isinstance(error, _SERVER_AWAY):
         return DatabaseAway("a server that is needed does not answer")
     return None

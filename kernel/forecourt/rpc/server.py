@@ -28,6 +28,8 @@ class Limits:
     message_bytes: int = 4 * 1024 * 1024
     concurrent_rpcs: int = 2_000
     concurrent_streams: int = 1_000
+    handshake_seconds: float = 20.0
+    """For a new connection to say what it wants; gRPC's own limit is two minutes."""
     connection_seconds: float = 3_600.0
     idle_connection_seconds: float = 900.0
     keepalive_seconds: float = 60.0
@@ -124,6 +126,7 @@ def _options(limits: Limits) -> list[tuple[str, Any]]:
         ("grpc.max_metadata_size", _METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
         ("grpc.max_concurrent_streams", limits.concurrent_streams),
+        ("grpc.server_handshake_timeout_ms", int(limits.handshake_seconds * 1_000)),
         ("grpc.max_connection_age_ms", int(limits.connection_seconds * 1_000)),
         ("grpc.max_connection_age_grace_ms", int(limits.connection_seconds * 1_000)),
         ("grpc.max_connection_idle_ms", int(limits.idle_connection_seconds * 1_000)),

@@ -10,6 +10,7 @@ from forecourt.access.keys import FileKeys, TokenKeys, UrlKeys
 from forecourt.access.rates import RateLimiter, StreamLimiter
 from forecourt.access.tokens import TokenVerifier
 from forecourt.config import ConfigError, Settings, split_address
+from forecourt.rpc.server import Limits
 from forecourt.rpc.streams import Streams
 from forecourt.rpc.tls import CertificateFiles, Tls
 
@@ -113,6 +114,17 @@ def _both(settings: Settings) -> tuple[Path, Path] | None:
         missing = "FORECOURT_TLS_CERT" if cert is None else "FORECOURT_TLS_KEY"
         raise ConfigError(f"{missing}: is not set, and {given} needs it")
     return None
+
+
+def limits(settings: Settings) -> Limits:
+    """What the gRPC servers take on at most."""
+    return Limits(
+        message_bytes=settings.forecourt_max_message_bytes,
+        concurrent_rpcs=settings.forecourt_max_concurrent_rpcs,
+        connection_seconds=settings.forecourt_connection_seconds,
+        idle_connection_seconds=settings.forecourt_idle_connection_seconds,
+        drain_seconds=settings.forecourt_drain_seconds,
+    )
 
 
 def rates(settings: Settings) -> RateLimiter:

@@ -11,6 +11,9 @@ import asyncpg
 from pydantic import Field
 
 from forecourt import migrations
+from forecourt.audit.edge import Audit
+from forecourt.audit.system import SystemCommands
+from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock
 from forecourt.codec import Codec
 from forecourt.config import ServiceSettings, Settings, load
@@ -59,6 +62,7 @@ class Runtime:
     store: EventStore
     keys: PostgresKeys
     codec: Codec
+    audit: Audit
     commands: CommandHandler
     clock: Clock
     timers: Lease
@@ -88,6 +92,7 @@ class Runtime:
     async def close(self) -> None:
         """Let go of the lease, the store and the pools."""
         await self.timers.release()
+        await self.audit.close()
         await self.store.close()
         await self.keys.close()
         await self.transactions.close()
@@ -100,7 +105,6 @@ async def open_runtime(
     *,
     store: EventStore,
     clock: Clock,
-    commands: CommandHandler | None = None,
     read_models: Any = None,
 ) -> Runtime:
     """Open pools. Raises what asyncpg raises where the database does not answer, `ConfigError` for an old schema."""
@@ -112,7 +116,8 @@ async def open_runtime(
     )
     await migrations.require(pool, store, [service.name])
     keys = await open_keys(pool, settings)
-    codec = Codec(service.registry, keys)
+    audit = Audit.to(AuditTrail(store, clock))
+    codec = Codec(service.registry, keys, on_damage=audit.damage.note)
     return Runtime(
         service=service,
         settings=settings,
@@ -122,7 +127,8 @@ async def open_runtime(
         store=store,
         keys=keys,
         codec=codec,
-        commands=commands or CommandHandler(store, codec),
+        audit=audit,
+        commands=SystemCommands(store, codec, audit.trail),
         clock=clock,
         timers=Lease(pool, f"timers:{service.name}"),
         read_models=read_models,

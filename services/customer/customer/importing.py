@@ -28,7 +28,7 @@ from customer.customer import (
 from customer.customer_import import CHUNK_ROWS, ReportRows, RowReport, customer_import
 from customer.read_models import customers
 from forecourt.deciders import Command, Context, Outcome
-from forecourt.errors import ForecourtError, InvalidInput, Refused
+from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput, Refused
 from forecourt.projections.queries import any_of
 from forecourt.rpc.binding import Call
 from trade.fields import Line
@@ -78,6 +78,10 @@ class CustomerOfRow:
     language: Language
     vin: str | None
     consents: tuple[Consent, ...]
+
+
+class CustomerRepeated(AlreadyExists):
+    """A row is about a customer who is there already."""
 
 
 _line: TypeAdapter[str] = TypeAdapter(Line)
@@ -215,6 +219,7 @@ class Importer:
         known: dict[tuple[str, str], UUID],
     ) -> RowReport | NewCustomer:
         if isinstance(good, InvalidInput):
+            self._call.refuse(good, import_id)
             return _refused(row.row, good)
         context = self._context(import_id, f"row:{row.row}", row.dealer_id)
         customer_id = uuid5(context.command_id, "customer")
@@ -224,6 +229,7 @@ class Importer:
             other = known.get(same) or self._seen.setdefault(same, customer_id)
         if other != customer_id:
             reason = "the same name and mobile number are there already"
+            self._call.refuse(CustomerRepeated(fields={"mobile": reason}), other)
             return RowReport(
                 row=row.row, outcome="duplicate", customer_id=other, field="mobile", reason=reason
             )

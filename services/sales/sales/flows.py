@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from forecourt.access.scope import UNRESTRICTED
 from forecourt.deciders import Command, Decider, Outcome
-from forecourt.errors import NotFound, Refused, VersionConflict
+from forecourt.errors import InvalidInput, NotFound, Refused, VersionConflict
 from forecourt.rpc.calls import Call
 from sales import policies
 from sales.adf import AdfProspect, read_adf
@@ -52,6 +52,10 @@ class CaptureAdfLead(BaseModel):
     xml: bytes = Field(min_length=1, max_length=MAX_DOCUMENT)
 
 
+class LeadMalformed(InvalidInput):
+    """A prospect of a document cannot become a lead; it is kept in quarantine."""
+
+
 async def capture_adf_lead(c: CaptureAdfLead, call: Call) -> dict[str, Any]:
     """Note each prospect of the document as a lead, or quarantine it. The same document is noted once."""
     outcomes: list[Outcome] = []
@@ -61,6 +65,8 @@ async def capture_adf_lead(c: CaptureAdfLead, call: Call) -> dict[str, Any]:
         lead_id = uuid5(ADF_LEADS, f"{call.context.dealer_id}:{digest}")
         context = replace(call.context, command_id=uuid5(lead_id, "capture"))
         command = _captured(lead_id, prospect, digest)
+        if prospect.lead is None:
+            call.refuse(LeadMalformed(), lead_id)
         outcomes.append(await call.commands.execute_as(context, lead, command))
     return {
         "id": outcomes[0].id,

@@ -12,6 +12,8 @@ from forecourt.audit.entries import (
     CallsRejected,
     CommandRefused,
     CommandUnchanged,
+    DataUnreadable,
+    PartsRefused,
     PersonalDataRead,
     ReadRefused,
     decode_provenance,
@@ -231,6 +233,13 @@ def test_a_command_is_one_row_whatever_it_wrote() -> None:
             "rejected",
             9,
         ),
+        (
+            PartsRefused(
+                rpc="c.Import", subjects=(an_id("file"),), count=17, code="X", slug="x", field="", **SCOPE
+            ),
+            "refused",
+            17,
+        ),
     ],
 )
 def test_an_entry_is_one_row(event: Any, outcome: str, count: int) -> None:
@@ -240,3 +249,24 @@ def test_an_entry_is_one_row(event: Any, outcome: str, count: int) -> None:
     assert row.subjects == tuple(map(str, subjects))
     assert row.subject_count == getattr(event, "subject_count", len(subjects))
     assert row.purpose == getattr(event, "purpose", "")
+
+
+def test_a_part_of_a_call_says_why_and_in_which_field() -> None:
+    refused = PartsRefused(
+        rpc="c.Import", subjects=(), count=2, code="X", slug="invalid-input", field="mobile", **SCOPE
+    )
+    (row,) = fold(Recorded(refused, stored("audit.PartsRefused")))
+    assert row.slug == "invalid-input:mobile"
+
+
+def test_what_cannot_be_read_is_one_row() -> None:
+    unreadable = DataUnreadable(
+        service="sales",
+        subjects=(an_id("order"),),
+        subject_count=1,
+        slug="event-undecodable",
+        event_type="sales.OrderPlaced",
+    )
+    (row,) = fold(Recorded(unreadable, stored("audit.DataUnreadable")))
+    assert (row.outcome, row.rpc, row.slug) == ("unreadable", "sales", "event-undecodable")
+    assert (row.subjects, row.event_type) == ((str(an_id("order")),), "sales.OrderPlaced")

@@ -2,7 +2,7 @@
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import uuid5
 
 import pytest
@@ -138,6 +138,31 @@ def test_marketing_needs_a_grant_for_the_channel() -> None:
     assert choose_channel("safety", both, ADDRESSES, {"sms": "withdrawn"}) == Allowed(
         "sms", ADDRESSES["sms"], "safety"
     )
+
+
+@pytest.mark.parametrize("channel", ["sms", "email"])
+@pytest.mark.parametrize(
+    ("category", "granted", "silent", "withdrawn"),
+    [
+        ("contract", "contract", "contract", "contract"),
+        ("safety", "safety", "safety", "safety"),
+        ("service", "granted", "service_default", "opted_out"),
+        ("marketing", "granted", "no_consent", "opted_out"),
+    ],
+)
+def test_each_purpose_has_its_answer_on_each_channel(
+    channel: Any, category: Any, granted: str, silent: str, withdrawn: str
+) -> None:
+    """The other channel says the opposite, which is not asked for."""
+    other: Any = {"sms": "email", "email": "sms"}[channel]
+    for state, answer in (("granted", granted), ("silent", silent), ("withdrawn", withdrawn)):
+        opposite: Any = "withdrawn" if state == "granted" else "granted"
+        said: Any = {channel: state, other: opposite}
+        choice = choose_channel(category, (channel,), ADDRESSES, said)
+        if answer in ("opted_out", "no_consent"):
+            assert choice == NotAllowed(channel, cast(Any, answer))
+        else:
+            assert choice == Allowed(channel, ADDRESSES[channel], cast(Any, answer))
 
 
 STATES = st.sampled_from(["granted", "withdrawn", "silent"])
