@@ -34,7 +34,7 @@ CODES = {
         "competitor",
     ),
     *("invoice_number", "claim_number", "supplier", "item", "currency", "sha256", "file_name", "question"),
-    *("fingerprint", "proof", "mask", "country", "purpose"),
+    *("fingerprint", "proof", "mask", "country", "purpose", "event_type", "service"),
 }
 """What machines or price lists say, and names of things."""
 
