@@ -63,7 +63,9 @@ class Filter:
             if not category or not _is_uuid(identity):
                 raise InvalidInput("stream: must be <category>-<uuid>", fields={"stream": "malformed"})
             if self.category not in ("", category):
-                raise InvalidInput(f"category: the stream's is {category}", fields={"category": "is another one"})
+                raise InvalidInput(
+                    f"category: the stream's is {category}", fields={"category": "is another one"}
+                )
 
     def matches(self, event: StoredEvent) -> bool:
         """Whether an event is wanted, wherever it stands."""
