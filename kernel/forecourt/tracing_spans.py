@@ -249,11 +249,10 @@ class Tracer:
                     if code in _OURS:
                         span.set_status(StatusCode.ERROR)
 
-        if handler.response_streaming:
-            shape = "stream_stream" if handler.request_streaming else "unary_stream"
-            return handler._replace(**{shape: _streaming(getattr(handler, shape), call)})
-        shape = "stream_unary" if handler.request_streaming else "unary_unary"
-        return handler._replace(**{shape: _unary(getattr(handler, shape), call)})
+        asked = "stream" if handler.request_streaming else "unary"
+        answered = "stream" if handler.response_streaming else "unary"
+        shape = f"{asked}_{answered}"
+        return handler._replace(**{shape: _within(getattr(handler, shape), call)})
 
 
 _OURS = frozenset(
@@ -300,18 +299,11 @@ def _code(code: Any) -> int:
     return int(code or 0)
 
 
-def _unary(function: Callable[..., Any], call: Callable[[Any], Any]) -> Callable[..., Any]:
+def _within(function: Callable[..., Any], call: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A handler within its span; one that streams writes to its servicer, and is awaited like any other."""
+
     async def traced(request: Any, servicer: Any) -> Any:
         with call(servicer):
             return await function(request, servicer)
-
-    return traced
-
-
-def _streaming(function: Callable[..., Any], call: Callable[[Any], Any]) -> Callable[..., Any]:
-    async def traced(request: Any, servicer: Any) -> Any:
-        with call(servicer):
-            async for answer in function(request, servicer):
-                yield answer
 
     return traced

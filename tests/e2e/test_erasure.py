@@ -15,6 +15,7 @@ from forecourt.projections.rebuild import Rebuild
 from forecourt.runtime import Runtime
 from forecourt.testing.probes import poll_async
 from tests.e2e.house import House
+from tests.e2e.stories import REPAIR_LINES, VINS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -132,14 +133,8 @@ async def registered(house: House) -> tuple[Any, str]:
         model="H5",
     )
     await amy("sales.QualifyLead", lead_id=lead.id, customer_id=answer.id)
-    await amy(
-        "service_desk.ReceiveComplaint",
-        customer_id=answer.id,
-        channel="COMPLAINT_CHANNEL_PHONE",
-        severity="SEVERITY_NORMAL",
-        subject="seats",
-        description=NOTE,
-    )
+    await complained(amy, answer.id)
+    await repaired(amy, answer.id)
     await amy(
         "sales.PlaceOrder",
         customer_id=answer.id,
@@ -155,6 +150,59 @@ async def registered(house: House) -> tuple[Any, str]:
     )
     await house.settled()
     return amy, answer.id
+
+
+async def complained(amy: Any, customer_id: str) -> None:
+    """A complaint in which everything that is written down says something of the customer."""
+    received = await amy(
+        "service_desk.ReceiveComplaint",
+        customer_id=customer_id,
+        channel="COMPLAINT_CHANNEL_PHONE",
+        severity="SEVERITY_NORMAL",
+        subject="seats",
+        description=NOTE,
+    )
+    one = {"complaint_id": received.id}
+    await amy("service_desk.AcknowledgeComplaint", **one)
+    await amy(
+        "service_desk.TriageComplaint", **one, topic="COMPLAINT_TOPIC_VEHICLE", severity="SEVERITY_NORMAL"
+    )
+    await amy("service_desk.DispatchComplaint", **one, department="DEPARTMENT_SERVICE", owner_id="S-03")
+    await amy("service_desk.RecordComplaintAction", **one, action=NOTE)
+    await amy("service_desk.ProposeResolution", **one, resolution=NOTE)
+    await amy("service_desk.RecordCustomerReply", **one, accepted=True, remarks=NOTE)
+    await amy("service_desk.CompleteRevisit", **one, satisfied=True, remarks=NOTE)
+
+
+async def repaired(amy: Any, customer_id: str) -> None:
+    """A repair order with every text of the workshop, from a job that was added to rework."""
+    opened = await amy(
+        "service_desk.OpenRepairOrder",
+        customer_id=customer_id,
+        vin=next(VINS),
+        odometer_km=12_000,
+        kind="WORK_KIND_REPAIR",
+        symptoms=[NOTE],
+        adviser_id="A-01",
+    )
+    one = {"repair_order_id": opened.id}
+    await amy("service_desk.QuoteRepair", **one, lines=REPAIR_LINES)
+    await amy("service_desk.DeclineQuote", **one, quote_version=1, reason=NOTE)
+    await amy("service_desk.AddJob", **one, description=NOTE)
+    await amy("service_desk.QuoteRepair", **one, lines=REPAIR_LINES)
+    await amy("service_desk.ApproveQuote", **one, quote_version=2, agreement="AGREEMENT_SIGNATURE")
+    await amy("service_desk.DispatchTechnician", **one, technician_id="T-07", bay="B2")
+    await amy("service_desk.StartWork", **one)
+    await amy("service_desk.CompleteWork", **one)
+    await amy("service_desk.FailInspection", **one, inspector_id="T-01", findings=[NOTE])
+    await amy(
+        "service_desk.RecordRework",
+        **one,
+        responsibility="RESPONSIBILITY_TECHNICIAN",
+        responsible_id="T-07",
+        technician_id="T-07",
+        instructions=NOTE,
+    )
 
 
 async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:

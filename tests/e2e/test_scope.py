@@ -209,8 +209,11 @@ async def compare(
     caller: Caller,
     theirs: Known,
     metadata: dict[str, str],
-) -> None:
-    """Ask with an id of nobody and with one of somebody else: both must be answered alike."""
+) -> bool:
+    """Ask with an id of nobody and with one of somebody else: both must be answered alike.
+
+    Answers whether the caller's role may not call at all.
+    """
     path, name, value = target
     answers = []
     for sent in (unknown(name, value), unknown(name, value), value):
@@ -225,9 +228,10 @@ async def compare(
     if f"{rpc}.{name}" in CREATING and not is_denied(nobodys):
         assert theirs_.refusal is not None, f"{rpc} with {name} of others: {theirs_}"
         assert theirs_.refusal.code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
-        return
+        return False
     if RPCS[rpc].kind is Kind.QUERY or nobodys.refusal or theirs_.refusal:
         assert theirs_ == nobodys, f"{rpc} with {name} of others"
+    return is_denied(nobodys)
 
 
 def is_denied(answer: Answer) -> bool:
@@ -290,7 +294,10 @@ async def walk(crowd: Crowd, rpcs: list[str], caller: Caller, metadata: dict[str
             continue
         for target in targets(rpc, theirs):
             for message in (own_message(rpc, mine), *(() if caller.role else of_all)):
-                await compare(crowd, rpc, message, target, caller, theirs, metadata)
+                denied = await compare(crowd, rpc, message, target, caller, theirs, metadata)
+            if denied:
+                # Whoever may not call at all is told so before the message is read: one value says it for all.
+                break
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -156,6 +156,29 @@ async def test_receipts_must_be_signed_and_may_be_late_repeated_or_strange(house
     assert arrived["to"] not in page
 
 
+async def test_forged_reports_are_counted_in_the_audit_and_refused_ones_are_entries(house: House) -> None:
+    await house.fault(provider="generic", kind="no_receipt")
+    await house.register("c7")
+    message_id = await house.arrive("c7")
+    await house.until(message_id, "accepted")
+    # The message is the other provider's.
+    url = f"{house.serve}/callbacks/sms/twilio?notification={message_id}"
+    form = {"MessageSid": "SM1", "MessageStatus": "delivered"}
+    for token, status in (("another", 403), ("another", 403), (SANDBOX_TOKEN, 200)):
+        signed = {"X-Twilio-Signature": twilio_signature(token, url, form)}
+        async with house.http.post(url, data=form, headers=signed) as response:
+            assert response.status == status
+    rows = await house.pool.fetch(
+        "SELECT type, actor_id, data::json->>'slug' AS slug, data::json->>'rpc' AS rpc FROM events.event"
+        " WHERE category = 'audit' AND data::json->>'rpc' LIKE 'notify/%' ORDER BY position"
+    )
+    rpc = "notify/callbacks/sms/twilio"
+    assert list(dict.fromkeys(map(tuple, rows))) == [
+        ("audit.CallsRejected", "", "forbidden", rpc),
+        ("audit.PartsRefused", "provider:twilio", "foreign-receipt", rpc),
+    ]
+
+
 async def test_twilios_callback_finds_its_message_by_the_url(house: House) -> None:
     await house.fault(provider="generic", kind="busy")
     await house.fault(provider="twilio", kind="bounce")

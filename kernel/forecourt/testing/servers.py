@@ -61,7 +61,11 @@ class RabbitMQServer:
         """Delete what `create_vhost` made, with all queues and connections in it."""
         self._request("DELETE", f"/api/vhosts/{urlsplit(uri).path.removeprefix('/')}")
 
-    def _request(self, method: str, path: str, body: bytes = b"") -> None:
+    def definitions(self, uri: str) -> str:
+        """Every queue, exchange and binding of a virtual host, by name and routing key, as JSON."""
+        return self._request("GET", f"/api/definitions/{urlsplit(uri).path.removeprefix('/')}").decode()
+
+    def _request(self, method: str, path: str, body: bytes = b"") -> bytes:
         parts = urlsplit(self.management_url)
         address = urlunsplit((parts.scheme, _host(parts), path, "", ""))
         request = urllib.request.Request(address, data=body or None, method=method)  # noqa: S310
@@ -70,8 +74,9 @@ class RabbitMQServer:
         request.add_header("Content-Type", "application/json")
         # Not through a proxy: the server is on this machine or on the developer's network.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=HTTP_SECONDS):
-            pass
+        with opener.open(request, timeout=HTTP_SECONDS) as response:
+            answer: bytes = response.read()
+        return answer
 
 
 @pytest.fixture(scope="session")

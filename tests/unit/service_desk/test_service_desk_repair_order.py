@@ -194,7 +194,7 @@ def test_any_order_of_steps_leads_to_facts_or_a_named_refusal(commands: list[Com
 
 def test_a_declined_quote_is_quoted_again() -> None:
     declined = after(2).when(c_.DeclineQuote(**TARGET, quote_version=1, reason="too dear"))
-    declined.then(e_.QuoteDeclined(quote_version=1, reason="too dear"))
+    declined.then(e_.QuoteDeclined(customer_id=an_id("customer"), quote_version=1, reason="too dear"))
     history = (*after(2).events, *declined.events)
     given(repair_order, *history).when(WAY[3]).then_raises(c_.QuoteNotApproved)
     (quoted,) = given(repair_order, *history).when(WAY[1]).then_types(e_.RepairQuoted)

@@ -121,7 +121,7 @@ def dispatch(state: Complaint, c: c_.DispatchComplaint, ctx: Context) -> list[Ev
 def record_action(state: Complaint, c: c_.RecordComplaintAction, ctx: Context) -> list[Event]:
     """By those who own it."""
     _dispatched(state)
-    return [ActionRecorded(action=c.action)]
+    return [ActionRecorded(customer_id=state.customer_id, action=c.action)]
 
 
 @complaint.decides
@@ -142,7 +142,7 @@ def reply(state: Complaint, c: c_.RecordCustomerReply, ctx: Context) -> list[Eve
     _open(state)
     if state.status != "proposed":
         raise c_.NothingProposed()
-    replied = CustomerReplied(accepted=c.accepted, remarks=c.remarks)
+    replied = CustomerReplied(customer_id=state.customer_id, accepted=c.accepted, remarks=c.remarks)
     return [replied] if c.accepted else [replied, *_resumed(state, ctx)]
 
 
@@ -150,7 +150,7 @@ def reply(state: Complaint, c: c_.RecordCustomerReply, ctx: Context) -> list[Eve
 def revisit(state: Complaint, c: c_.CompleteRevisit, ctx: Context) -> list[Event]:
     """After the reply; a customer who is not satisfied lets the clock run again."""
     _replied(state)
-    done = RevisitCompleted(satisfied=c.satisfied, remarks=c.remarks)
+    done = RevisitCompleted(customer_id=state.customer_id, satisfied=c.satisfied, remarks=c.remarks)
     return [done] if c.satisfied else [done, *_resumed(state, ctx)]
 
 

@@ -95,10 +95,11 @@ class ComplaintDispatched(Event, name="ComplaintDispatched", version=1):
     owner_id: str
 
 
-class ActionRecorded(Event, name="ActionRecorded", version=1):
+class ActionRecorded(Event, name="ActionRecorded", version=2, person="customer_id"):
     """Something was done about it."""
 
-    action: str
+    customer_id: UUID | None
+    action: Personal[str]
 
 
 class ResolutionProposed(Event, name="ResolutionProposed", version=1, person="customer_id"):
@@ -109,18 +110,20 @@ class ResolutionProposed(Event, name="ResolutionProposed", version=1, person="cu
     compensation: Money | None
 
 
-class CustomerReplied(Event, name="CustomerReplied", version=1):
+class CustomerReplied(Event, name="CustomerReplied", version=2, person="customer_id"):
     """What the customer says to the offer."""
 
+    customer_id: UUID | None
     accepted: bool
-    remarks: str
+    remarks: Personal[str]
 
 
-class RevisitCompleted(Event, name="RevisitCompleted", version=1):
+class RevisitCompleted(Event, name="RevisitCompleted", version=2, person="customer_id"):
     """The customer was asked again after the resolution was carried out."""
 
+    customer_id: UUID | None
     satisfied: bool
-    remarks: str
+    remarks: Personal[str]
 
 
 class ComplaintClosed(Event, name="ComplaintClosed", version=1):

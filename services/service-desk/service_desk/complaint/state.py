@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from forecourt.deciders import Decider
@@ -156,3 +156,11 @@ def _(state: Complaint, e: ComplaintClosed) -> Complaint:
 @complaint.evolves
 def _(state: Complaint, e: ComplaintReopened) -> Complaint:
     return replace(state, status="dispatched", replied=False, revisited=False, satisfied=False)
+
+
+@complaint.upcasts("ActionRecorded", from_version=1)
+@complaint.upcasts("CustomerReplied", from_version=1)
+@complaint.upcasts("RevisitCompleted", from_version=1)
+def _name_nobody(data: dict[str, Any]) -> dict[str, Any]:
+    """Before version 2 the event did not say whose the text is, and the text was stored as it is."""
+    return {"customer_id": None, **data}

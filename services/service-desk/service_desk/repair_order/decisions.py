@@ -124,7 +124,7 @@ def approve(state: RepairOrder, c: c_.ApproveQuote, ctx: Context) -> list[Event]
 def decline(state: RepairOrder, c: c_.DeclineQuote, ctx: Context) -> list[Event]:
     """Only the latest quote can be declined, once."""
     _quote_waits(state, c.quote_version)
-    return [QuoteDeclined(quote_version=c.quote_version, reason=c.reason)]
+    return [QuoteDeclined(customer_id=state.customer_id, quote_version=c.quote_version, reason=c.reason)]
 
 
 def _quote_waits(state: RepairOrder, quote_version: int) -> None:
@@ -143,7 +143,7 @@ def _quote_waits(state: RepairOrder, quote_version: int) -> None:
 def add_job(state: RepairOrder, c: c_.AddJob, ctx: Context) -> list[Event]:
     """Add it until work is done."""
     _between(state, "open", "paused", early=c_.QuoteMissing, late=c_.WorkAlreadyCompleted)
-    return [JobAdded(job_id=ctx.new_id("job"), description=c.description)]
+    return [JobAdded(customer_id=state.customer_id, job_id=ctx.new_id("job"), description=c.description)]
 
 
 @repair_order.decides
@@ -249,7 +249,7 @@ def pass_inspection(state: RepairOrder, c: c_.PassInspection, ctx: Context) -> l
 def fail_inspection(state: RepairOrder, c: c_.FailInspection, ctx: Context) -> list[Event]:
     """Completed work, inspected by somebody else."""
     _inspect(state, c.inspector_id)
-    return [InspectionFailed(inspector_id=c.inspector_id, findings=c.findings)]
+    return [InspectionFailed(customer_id=state.customer_id, inspector_id=c.inspector_id, findings=c.findings)]
 
 
 def _inspect(state: RepairOrder, inspector_id: str) -> None:
@@ -266,6 +266,7 @@ def rework(state: RepairOrder, c: c_.RecordRework, ctx: Context) -> list[Event]:
     _between(state, "failed", "failed", early=c_.InspectionNotFailed, late=c_.InspectionAlreadyPassed)
     return [
         ReworkRecorded(
+            customer_id=state.customer_id,
             responsibility=c.responsibility,
             responsible_id=c.responsible_id,
             technician_id=c.technician_id,

@@ -80,18 +80,20 @@ class QuoteApproved(Event, name="QuoteApproved", version=1):
     agreement: Agreement
 
 
-class QuoteDeclined(Event, name="QuoteDeclined", version=1):
+class QuoteDeclined(Event, name="QuoteDeclined", version=2, person="customer_id"):
     """The customer did not agree to a quote."""
 
+    customer_id: UUID | None
     quote_version: int
-    reason: str
+    reason: Personal[str]
 
 
-class JobAdded(Event, name="JobAdded", version=1):
+class JobAdded(Event, name="JobAdded", version=2, person="customer_id"):
     """More was found to be done; it waits for a quote that includes it."""
 
+    customer_id: UUID | None
     job_id: UUID
-    description: str
+    description: Personal[str]
 
 
 class TechnicianDispatched(Event, name="TechnicianDispatched", version=1):
@@ -149,20 +151,22 @@ class InspectionPassed(Event, name="InspectionPassed", version=1):
     inspector_id: str
 
 
-class InspectionFailed(Event, name="InspectionFailed", version=1):
+class InspectionFailed(Event, name="InspectionFailed", version=2, person="customer_id"):
     """The inspector found faults."""
 
+    customer_id: UUID | None
     inspector_id: str
-    findings: tuple[str, ...]
+    findings: Personal[tuple[str, ...]]
 
 
-class ReworkRecorded(Event, name="ReworkRecorded", version=1):
+class ReworkRecorded(Event, name="ReworkRecorded", version=2, person="customer_id"):
     """Who answers for the faults and who mends them."""
 
+    customer_id: UUID | None
     responsibility: Responsibility
     responsible_id: str
     technician_id: str
-    instructions: str
+    instructions: Personal[str]
 
 
 class RepairInvoiced(Event, name="RepairInvoiced", version=1):

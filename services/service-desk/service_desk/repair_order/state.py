@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from forecourt.deciders import Decider
@@ -212,3 +212,12 @@ def _(state: RepairOrder, e: RepairOrderCancelled) -> RepairOrder:
 
 
 repair_order.ignores(PartsShort)
+
+
+@repair_order.upcasts("QuoteDeclined", from_version=1)
+@repair_order.upcasts("JobAdded", from_version=1)
+@repair_order.upcasts("InspectionFailed", from_version=1)
+@repair_order.upcasts("ReworkRecorded", from_version=1)
+def _name_nobody(data: dict[str, Any]) -> dict[str, Any]:
+    """Before version 2 the event did not say whose the text is, and the text was stored as it is."""
+    return {"customer_id": None, **data}
