@@ -250,7 +250,7 @@ async def _compare(
     services: Sequence[Service], settings: Settings, manifest: Manifest, *, with_keys: bool
 ) -> list[str]:
     await migrate(services, settings)
-    runtime = await Runtime.open(services, settings)
+    runtime = await Runtime.open(services, settings, notes_damage=False)
     try:
         head = await runtime.store.head()
         wrong = [f"the head is {head}, and was {manifest.position}"] if head != manifest.position else []
