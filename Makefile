@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 export PYTHON ?= python3
-# Test processes; each has its own servers, and takes whole files.
+# Test processes; each has its own servers, and takes whole files in their order: what is slow comes before the units.
 TEST_PROCESSES ?= 2
 
 BIN := .venv/bin
@@ -51,10 +51,10 @@ format: setup ## Rewrite the code in the house style
 
 test: setup ## Run every test, on real servers of its own
 	@$(BIN)/python tools/servers.py
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 unit: setup ## Run the tests that need no server
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not integration and not e2e and not faults"
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not integration and not e2e and not faults"
 
 test-eventstoredb: setup ## The event store's suite on the server that EVENTSTOREDB_URI names
 	@test -n "$$EVENTSTOREDB_URI" || { echo "EVENTSTOREDB_URI: is not set; name the server, such as esdb://host:2113?tls=false"; exit 2; }

@@ -16,6 +16,7 @@ from bench.harness import Bench
 from bench.store import PAGE, event
 from customer.customer import CategoryChanged, CustomerRegistered
 from customer.service import service
+from forecourt import migrations
 from forecourt.codec import Codec
 from forecourt.events import Event
 from forecourt.eventstore.port import NewEvent
@@ -58,6 +59,7 @@ async def fill(bench: Bench, total: int, length: int, *, secure: bool) -> str:
     store = await PostgresEventStore.open(url)
     await store.migrate()
     async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
+        await migrations.apply(pool, [migrations.KEYS])
         keys = await PostgresKeys.open(pool, LocalMaster([MASTER]))
         codec = Codec(service.registry, keys if secure else None)
         persons: list[UUID] = [uuid4() for _ in range(total // length)]

@@ -12,9 +12,10 @@ from kombu import Connection
 from bench.bare_amqp import BarePublisher
 from bench.harness import Bench, output_of
 from bench.store import fill
+from forecourt import migrations
 from forecourt.eventstore.postgres import PostgresEventStore
 from forecourt.messaging.cloudevents import routing_key, to_cloudevent
-from forecourt.messaging.relay import Relay, migrate
+from forecourt.messaging.relay import Relay
 
 EXCHANGE = "crm.events"
 
@@ -23,7 +24,7 @@ async def relay(url: str, uri: str) -> float:
     """Events per second from the first read to the last confirm."""
     store = await PostgresEventStore.open(url)
     async with asyncpg.create_pool(url) as pool:
-        await migrate(pool)
+        await migrations.apply(pool, [migrations.MESSAGING])
         name, stop = f"bench-{uuid4()}", asyncio.Event()
         running = Relay(name=name, store=store, pool=pool, amqp_uri=uri, categories=["customer"])
         total = await store.head()

@@ -27,6 +27,7 @@ from demo.showroom import Showroom, StockVehicle
 from demo.workshop import Owner, Workshop
 from forecourt.clock import monotonic
 from forecourt.clock_store import ClockStore
+from forecourt.config import ConfigError
 from forecourt.discovery import find_services
 from forecourt.operations import handler_queues
 from forecourt.platform import Platform
@@ -132,9 +133,11 @@ class Months:
 
 
 async def simulate(*, days: int, seed: int, scale: float, data: Path, out: Console) -> None:
-    """Play ``days`` days on a platform of its own below ``data``, which is emptied first, and report."""
-    for server in ("postgres", "rabbitmq"):
-        shutil.rmtree(data / server, ignore_errors=True)
+    """Play ``days`` days on a platform of its own below ``data``, which is emptied first, and report.
+
+    Raises `ConfigError` for a folder with the data of a platform that was not simulated.
+    """
+    _empty(data)
     out.print("starting PostgreSQL, RabbitMQ and the platform ...")
     async with (
         database_of_its_own() as environment,
@@ -142,6 +145,19 @@ async def simulate(*, days: int, seed: int, scale: float, data: Path, out: Conso
         grpc.aio.insecure_channel(platform.addresses["grpc"]) as channel,
     ):
         _report(out, await _play(Months(platform, channel, seed, scale), platform, days, out))
+
+
+def _empty(data: Path) -> None:
+    """Remove what an earlier simulation has left there."""
+    servers, mark = [data / "postgres", data / "rabbitmq"], data / "simulated"
+    if any(server.exists() for server in servers) and not mark.exists():
+        raise ConfigError(
+            f"--data: {data} holds the data of another platform; name another folder, or remove it"
+        )
+    for server in servers:
+        shutil.rmtree(server, ignore_errors=True)
+    data.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 async def _play(months: Months, platform: Platform, days: int, out: Console) -> Result:

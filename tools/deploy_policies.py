@@ -9,7 +9,10 @@ that we rely on.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from forecourt.config import ServiceSettings, Settings
 from forecourt.discovery import find_services
@@ -28,6 +31,9 @@ SECRET_NAME = re.compile(
     r"PASSWORD|PASS$|SECRET|TOKEN$|_KEY$|_URI$|DATABASE_URL|STORE_URL|SMTP_URLS|ACCOUNT_SID"
 )
 FILES = re.compile(r"_FILE$|_PATH$")
+ADAPTER = Path(__file__).parents[1] / "deploy/k8s/prometheus-adapter/values.yaml"
+SERIES = re.compile(r"(?P<name>[a-z_:]+)\{(?P<labels>[^}]*)\}")
+GROUPED = re.compile(r"by \((?P<labels>[a-z_, ]+)\)")
 CLOSING_SECONDS = 5
 """What a process takes to close its connections after it has drained."""
 
@@ -289,6 +295,11 @@ def network_is_closed(objects: list[Object]) -> Iterator[str]:
         for rule in policy["spec"].get("ingress") or ():
             if not rule.get("from"):
                 yield f"{_name(policy)}: lets everybody in"
+        ours = any(_ours(found) for found in _selected(objects, policy["spec"]["podSelector"]))
+        for rule in policy["spec"].get("egress") or ():
+            # Servers of operators talk to the cluster's own API, whose address every cluster chooses for itself.
+            if ours and not rule.get("to"):
+                yield f"{_name(policy)}: lets out to anywhere"
 
 
 def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
@@ -323,6 +334,40 @@ def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
             and found["metadata"]["name"] not in targets
         ):
             yield f"{_name(found)}: has no autoscaler"
+
+
+def metrics_are_served(objects: list[Object]) -> Iterator[str]:
+    """What autoscalers go by from outside is recorded with the labels that they ask for, and the adapter serves it."""
+    recorded = {
+        rule["record"]: set(re.split(r",\s*", match["labels"]))
+        for found in of_kind(objects, "PrometheusRule")
+        for group in found["spec"]["groups"]
+        for rule in group["rules"]
+        if "record" in rule and (match := GROUPED.search(rule["expr"]))
+    }
+    served = adapter_rules()
+    for found in of_kind(objects, "HorizontalPodAutoscaler"):
+        for metric in (one["external"]["metric"] for one in found["spec"]["metrics"] if "external" in one):
+            name, asked = metric["name"], {*metric["selector"]["matchLabels"], "namespace"}
+            if missing := asked - recorded.get(name, set()):
+                yield f"{_name(found)}: {name} is not recorded with {', '.join(sorted(missing))}"
+            if name not in served:
+                yield f"{_name(found)}: the adapter does not serve {name}"
+            elif missing := served[name] - recorded.get(name, set()):
+                yield f"{_name(found)}: the adapter looks for {name} with {', '.join(sorted(missing))}"
+
+
+@cache
+def adapter_rules() -> Mapping[str, set[str]]:
+    """The external metrics that the adapter serves, each with the labels that its series must have."""
+    rules = yaml.safe_load(ADAPTER.read_text())["rules"]["external"]
+    found = {}
+    for rule in rules:
+        series = SERIES.fullmatch(rule["seriesQuery"])
+        if series is not None:
+            labels = {*re.findall(r"([a-z_]+)!?=", series["labels"]), *rule["resources"]["overrides"]}
+            found[rule.get("name", {}).get("as", series["name"])] = labels
+    return found
 
 
 def roles_are_complete(objects: list[Object]) -> Iterator[str]:
@@ -409,6 +454,7 @@ POLICIES: tuple[Policy, ...] = (
     selectors_select,
     network_is_closed,
     autoscalers_fit,
+    metrics_are_served,
     roles_are_complete,
     ends_are_orderly,
     custom_resources,

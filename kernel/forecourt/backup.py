@@ -169,7 +169,7 @@ async def restore(folder: Path, keys_file: Path | None, url: str) -> Manifest:
     All or nothing, but for the keys, which come last. Raises `NotEmpty`, `BackupFailed` and `ConfigError`.
     """
     manifest = await asyncio.to_thread(read_manifest, folder, keys_file)
-    connection = await _connect(url)
+    connection = await _connect(url, "--to")
     try:
         present = await connection.fetch(
             "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_'"
@@ -250,7 +250,7 @@ async def _compare(
     services: Sequence[Service], settings: Settings, manifest: Manifest, *, with_keys: bool
 ) -> list[str]:
     await migrate(services, settings)
-    runtime = await Runtime.open(services, settings)
+    runtime = await Runtime.open(services, settings, notes_damage=False)
     try:
         head = await runtime.store.head()
         wrong = [f"the head is {head}, and was {manifest.position}"] if head != manifest.position else []
@@ -382,11 +382,11 @@ async def _run(command: Sequence[str], url: str, *, output: Path | None = None) 
         raise BackupFailed(f"{Path(command[0]).name}: {errors.decode(errors='replace').strip()[-500:]}")
 
 
-async def _connect(url: str) -> "asyncpg.Connection[asyncpg.Record]":
+async def _connect(url: str, named: str = "DATABASE_URL") -> "asyncpg.Connection[asyncpg.Record]":
     try:
         return await asyncpg.connect(url, timeout=10)
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise ConfigError(f"DATABASE_URL: cannot connect ({type(error).__name__})") from error
+        raise ConfigError(f"{named}: cannot connect ({type(error).__name__})") from error
 
 
 def _sha256(file: Path) -> str:

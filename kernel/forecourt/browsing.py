@@ -58,6 +58,14 @@ class Filter:
             raise InvalidInput("after: out of range", fields={"after": "must be 0 or a position"})
         if self.since and self.until and self.since >= self.until:
             raise InvalidInput("until: before since", fields={"until": "must be later than since"})
+        if self.stream:
+            category, _, identity = self.stream.partition("-")
+            if not category or not _is_uuid(identity):
+                raise InvalidInput("stream: must be <category>-<uuid>", fields={"stream": "malformed"})
+            if self.category not in ("", category):
+                raise InvalidInput(
+                    f"category: the stream's is {category}", fields={"category": "is another one"}
+                )
 
     def matches(self, event: StoredEvent) -> bool:
         """Whether an event is wanted, wherever it stands."""
@@ -109,6 +117,25 @@ async def last(store: EventStore, wanted: Filter, count: int) -> list[StoredEven
     async for event in matching(store, wanted):
         kept.append(event)
     return list(kept)
+
+
+def unknown(services: Sequence[Service], wanted: Filter) -> list[str]:
+    """What of a filter no installed service has: events of it may be there, but a typing error is more likely."""
+    found = []
+    types = {stored for service in services for stored in service.registry.own_events()}
+    if wanted.type and wanted.type not in types | {stored.partition(".")[2] for stored in types}:
+        found.append(f"no installed service has events of type {wanted.type}")
+    if wanted.category and not any(wanted.category in service.categories for service in services):
+        found.append(f"no installed service has streams of category {wanted.category}")
+    return found
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Display:

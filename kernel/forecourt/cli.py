@@ -199,7 +199,9 @@ def clock_set(
     """Jump forward to a moment."""
     from forecourt.operations import change_clock
 
-    operate(change_clock(load(Settings), out, lambda store: store.set(to_moment(moment), rate=rate)))
+    operate(
+        change_clock(load(Settings), out, lambda store: store.set(to_moment(moment, "MOMENT"), rate=rate))
+    )
 
 
 @clock_app.command("advance")
@@ -277,8 +279,8 @@ def audit(
         rpc=rpc,
         outcome=outcome,
         dealer_id=dealer,
-        since=None if since is None else to_moment(since),
-        until=None if until is None else to_moment(until),
+        since=None if since is None else to_moment(since, "--since"),
+        until=None if until is None else to_moment(until, "--until"),
         limit=limit,
     )
     operate(show_entries(question, load(Settings), out, as_json=as_json, follow=follow))

@@ -23,6 +23,8 @@ from forecourt.discovery import find_profile, find_services
 
 log = logs.get(__name__)
 
+DEFAULT_LIMIT = 50
+
 _COLOURS = ("green", "yellow", "red")
 
 
@@ -34,12 +36,13 @@ def add_to(app: typer.Typer) -> None:
     app.command()(answering(export))
 
 
-def moment(text: str) -> datetime:
-    """An ISO 8601 time, UTC unless it says otherwise. Raises `typer.BadParameter`."""
+def moment(text: str, option: str) -> datetime:
+    """An ISO 8601 time, UTC unless it says otherwise. Raises `typer.BadParameter`, which names the option."""
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter("must be an ISO 8601 time, such as 2026-03-01T09:00:00+08:00") from None
+        wanted = "must be an ISO 8601 time, such as 2026-03-01T09:00:00+08:00"
+        raise typer.BadParameter(wanted, param_hint=option) from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
@@ -111,17 +114,26 @@ def events(
     after: Annotated[
         int | None, typer.Option(help="A position; the next page goes on from there.", min=0)
     ] = None,
-    limit: Annotated[int, typer.Option(help="At most so many; 0 is no limit.", min=0)] = 50,
-    last: Annotated[int, typer.Option(help="The last so many instead of the first.", min=0, max=10_000)] = 0,
-    follow: Annotated[bool, typer.Option(help="Stay, and show what is recorded from now on.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="At most so many, 50 by default, with --follow all; 0 is no limit.", min=0),
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(help="The last so many instead of the first.", min=1, max=10_000)
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option(help="Stay, and show what is recorded from now on; after --last, if given.")
+    ] = False,
     data: Annotated[bool, typer.Option(help="Show each event's data too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with the data.")] = False,
     show_personal: Annotated[str, typer.Option(help="Decrypt personal fields, for this reason.")] = "",
 ) -> None:
     """Page, filter and follow the events. Personal fields are masked."""
-    from forecourt.browsing import Filter
+    from forecourt.browsing import Filter, unknown
 
     settings = load(Settings)
+    if limit is None:
+        limit = 0 if follow or last else DEFAULT_LIMIT
     if show_personal and settings.forecourt_env == "production":
         raise ConfigError("--show-personal: personal fields are not shown in production")
     try:
@@ -133,21 +145,23 @@ def events(
             brand=brand,
             actor=actor,
             correlation=UUID(correlation) if correlation else None,
-            since=moment(since) if since else None,
-            until=moment(until) if until else None,
+            since=moment(since, "--since") if since else None,
+            until=moment(until, "--until") if until else None,
             after=after or 0,
         )
     except ValueError:
-        raise typer.BadParameter("--correlation must be a UUID") from None
+        raise typer.BadParameter("must be a UUID", param_hint="--correlation") from None
+    for line in unknown(find_services(), wanted):
+        sys.stderr.write(f"{line}\n")
     with contextlib.suppress(BrokenPipeError):
         operate(
             _show(
                 settings,
                 wanted,
-                limit=0 if follow and limit == 50 else limit,
+                limit=limit,
                 last=last,
                 follow=follow,
-                from_now=follow and after is None and not since,
+                from_now=follow and after is None and not since and not last,
                 form="json" if as_json else "data" if data else "line",
                 reason=show_personal,
             )
@@ -162,7 +176,7 @@ async def _show(
     wanted: Any,
     *,
     limit: int,
-    last: int,
+    last: int | None,
     follow: bool,
     from_now: bool,
     form: str,
@@ -176,9 +190,13 @@ async def _show(
         if from_now:
             wanted = replace(wanted, after=await store.head())
         if last:
+            head = await store.head()
             for event in await browsing.last(store, wanted, last):
                 await _print(display, event, form)
-            return
+                head = max(head, event.position)
+            if not follow:
+                return
+            wanted = replace(wanted, after=head)
         shown = 0
         async with contextlib.aclosing(browsing.matching(store, wanted, follow=follow)) as found:
             stopped = _until_signal()

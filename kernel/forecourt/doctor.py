@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 from amqp.exceptions import NotFound as QueueNotFound
 
+from forecourt import migrations
 from forecourt.clock import Clock, SystemClock, monotonic
 from forecourt.config import ConfigError, Settings, load
 from forecourt.errors import ForecourtError
@@ -28,6 +29,9 @@ from forecourt.rpc import wiring
 from forecourt.service import Service
 
 CONNECT_SECONDS = 5.0
+
+_STORE_TROUBLE = (ForecourtError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
 SKEW_WARNING = 1.0
 SKEW_PROBLEM = 10.0
 """Seconds that the machine's clock may differ from the database's before tokens and time limits suffer."""
@@ -176,13 +180,7 @@ class Doctor:
             self._note("event store", State.PROBLEM, str(error), advice)
         except asyncpg.UndefinedTableError:
             self._note("event store", State.PROBLEM, "has no table of events", "run 'forecourt migrate'")
-        except (
-            ForecourtError,
-            OSError,
-            TimeoutError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-        ) as error:
+        except _STORE_TROUBLE as error:
             self._note("event store", State.PROBLEM, f"does not answer: {type(error).__name__}", advice)
         else:
             self._note("event store", State.OK, f"head at position {head}")
@@ -190,9 +188,20 @@ class Doctor:
         return None
 
     async def _check_migrations(self, database: Any) -> None:
+        try:
+            pending = await self._pending(database)
+        except migrations.MigrationChanged as error:
+            advice = "install the release that the database was migrated with, or a newer one"
+            self._note("migrations", State.PROBLEM, str(error), advice)
+            return
+        if pending:
+            detail = f"{len(pending)} pending: {', '.join(map(str, pending))}"
+            self._note("migrations", State.PROBLEM, detail, "run 'forecourt migrate'")
+            return
         missing = [name for name in self._relations() if not await _exists(database, name)]
         if missing:
-            advice = "run 'forecourt migrate'"
+            # What is recorded as applied is not applied again.
+            advice = "restore them: docs/backup.md; or delete their schemas' rows in forecourt.migration and migrate"
             self._note("migrations", State.PROBLEM, f"missing: {', '.join(sorted(missing))}", advice)
             return
         behind = []
@@ -208,6 +217,17 @@ class Doctor:
             )
         else:
             self._note("migrations", State.OK, f"of {len(self._services)} services")
+
+    async def _pending(self, database: Any) -> list[migrations.Migration]:
+        """What processes would refuse to start on; without the event store's where that does not answer."""
+        names = [service.name for service in self._services]
+        try:
+            async with self._store() as store:
+                return await migrations.pending_for(database, store, names)
+        except migrations.MigrationChanged:
+            raise
+        except (ConfigError, *_STORE_TROUBLE):
+            return await migrations.pending(database, migrations.components_of(names))
 
     def _relations(self) -> list[str]:
         own = [

@@ -248,7 +248,8 @@ def _say_where(platform: Platform, out: Console) -> None:
     for name, page in platform.pages.items():
         table.add_row(name, page)
     table.add_row("logs", str(platform.data / "log"))
-    out.print(table)
+    # In a pipe no address is broken into lines.
+    out.print(table, width=None if out.is_terminal else 200)
     environment = " ".join(f"{name}={platform.environment[name]}" for name in _NEEDED)
     transport = "-plaintext" if platform.settings.forecourt_tls_cert is None else "-cacert CA.pem"
     out.print(

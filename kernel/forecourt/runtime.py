@@ -13,7 +13,7 @@ from forecourt.audit.edge import Audit
 from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock, SystemClock
 from forecourt.clock_store import ClockFollower
-from forecourt.codec import Codec, OnDamage
+from forecourt.codec import Codec, OnDamage, not_told
 from forecourt.config import ConfigError, Settings, load
 from forecourt.deciders import CommandHandler
 from forecourt.eventstore import open_store
@@ -30,9 +30,6 @@ LISTENERS = 2
 
 FOLLOWER_CONNECTIONS = 6
 """Connections that a projector or relay of one service may hold at once."""
-
-SESSIONS = 2
-"""Connections for those who hold locks, where there are no followers: commands such as a rebuild."""
 
 Check = Callable[[], Awaitable[object]]
 
@@ -66,8 +63,17 @@ class Runtime:
     _stack: AsyncExitStack
 
     @classmethod
-    async def open(cls, services: Sequence[Service], settings: Settings, *, followers: int = 0) -> Self:
+    async def open(
+        cls,
+        services: Sequence[Service],
+        settings: Settings,
+        *,
+        followers: int = 0,
+        notes_damage: bool = True,
+    ) -> Self:
         """Connect and put the services together; ``followers`` of the event store need connections of their own.
+
+        Without ``notes_damage`` the audit is not told of what cannot be read: a copy that is compared stays as it is.
 
         Raises `ConfigError` for a wrong setting or an old schema, `forecourt.errors.Unavailable` where the store is
         away.
@@ -75,7 +81,9 @@ class Runtime:
         async with AsyncExitStack() as stack:
             pool = await open_pool(settings, settings.forecourt_pool_size + LISTENERS + len(services))
             stack.push_async_callback(pool.close)
-            sessions = await open_sessions(settings, FOLLOWER_CONNECTIONS * followers)
+            sessions = await open_sessions(
+                settings, settings.forecourt_pool_size + FOLLOWER_CONNECTIONS * followers
+            )
             stack.push_async_callback(sessions.close)
             store = await open_store(settings.store)
             stack.push_async_callback(store.close)
@@ -90,9 +98,8 @@ class Runtime:
                 clock = follower.clock
             audit = Audit.to(AuditTrail(store, clock))
             stack.push_async_callback(audit.close)
-            parts = tuple(
-                _compose(service, settings, pool, store, keys, audit.damage.note) for service in services
-            )
+            on_damage = audit.damage.note if notes_damage else not_told
+            parts = tuple(_compose(service, settings, pool, store, keys, on_damage) for service in services)
             for part in parts:
                 stack.push_async_callback(part.read_models.close)
             return cls(settings, pool, sessions, store, keys, clock, audit, parts, stack.pop_all())
@@ -115,12 +122,12 @@ async def open_pool(settings: Settings, size: int | None = None) -> "asyncpg.Poo
     )
 
 
-async def open_sessions(settings: Settings, size: int = 0) -> "asyncpg.Pool[asyncpg.Record]":
+async def open_sessions(settings: Settings, size: int) -> "asyncpg.Pool[asyncpg.Record]":
     """The same for those who hold locks; connections are made when they are needed."""
     return await _connected(
         connections.open_pool(
             settings.database,
-            max(size, SESSIONS),
+            size,
             least=0,
             changes_sessions=True,
             application_name="forecourt",

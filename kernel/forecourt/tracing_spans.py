@@ -7,8 +7,10 @@ its message.
 
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -17,7 +19,7 @@ from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from forecourt.errors import ForecourtError
@@ -29,11 +31,24 @@ T = TypeVar("T")
 Attributes = Mapping[str, str | int]
 Carrier = Mapping[str, str]
 
+LINKS = 64
+"""Most traces that the span of one batch of a read model names."""
+
 _W3C = TraceContextTextMapPropagator()
 _FIELDS = (HEADER, "tracestate")
 _NOWHERE = contexts.Context()
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
+
+
+@dataclass
+class _Run:
+    """A run of a timer, and whether anything came of it."""
+
+    fruitful: bool = False
+
+
+_RUN = contexts.create_key("forecourt.run")
 
 
 class Tracer:
@@ -76,6 +91,9 @@ class Tracer:
         _W3C.inject(carrier)
         if not carrier:
             return metadata
+        run = contexts.get_value(_RUN)
+        if isinstance(run, _Run):
+            run.fruitful = True
         return _encode({**_decode(metadata), **carrier}).decode()
 
     @staticmethod
@@ -144,6 +162,56 @@ class Tracer:
         }
         with self.span(f"process {queue}", SpanKind.CONSUMER, self.carried(event.metadata), attributes):
             return await work
+
+    async def timed(self, work: Awaitable[T], timer: str) -> T:
+        """Await a run of a timer in a span that begins a trace: sent where the run recorded events, or failed.
+
+        Most runs find nothing to do, several times a second.
+        """
+        run = _Run()
+        span = self._tracer.start_span(f"run {timer}", context=_NOWHERE, attributes={"crm.timer": timer})
+        around = trace.set_span_in_context(span, contexts.set_value(_RUN, run, _NOWHERE))
+        token = contexts.attach(around)
+        try:
+            return await work
+        except Exception as error:
+            run.fruitful = True
+            _failed(span, error)
+            raise
+        finally:
+            contexts.detach(token)
+            if run.fruitful:
+                span.end()
+
+    def folded(self, service: str, events: Iterable[StoredEvent]) -> "Callable[[Future[None]], None] | None":
+        """Begin the span of a batch that read models take in; what is called when it is written.
+
+        It belongs to no trace and has links to those of its events, to `LINKS` of them. None where they have none.
+        """
+        links: dict[int, Link] = {}
+        count = 0
+        for event in events:
+            count += 1
+            if len(links) < LINKS and (carrier := self.carried(event.metadata)):
+                of = trace.get_current_span(_W3C.extract(carrier, context=_NOWHERE)).get_span_context()
+                if of.is_valid:
+                    links.setdefault(of.trace_id, Link(of))
+        if not links:
+            return None
+        attributes: Attributes = {"crm.service": service, "crm.events": count}
+        span = self._tracer.start_span(
+            f"project {service}", context=_NOWHERE, attributes=attributes, links=list(links.values())
+        )
+
+        def written(writing: "Future[None]") -> None:
+            if writing.cancelled():
+                return
+            error = writing.exception()
+            if error is not None:
+                _failed(span, error)
+            span.end()
+
+        return written
 
     def delivery(self, channel: str, provider: str, message_id: str, metadata: str) -> Any:
         """A context manager: the span of one attempt to deliver a message that ``metadata`` asked for."""
@@ -217,6 +285,11 @@ def _word(error: BaseException) -> str:
     while isinstance(error, grpc.aio.AbortError) and error.__context__ is not None:
         error = error.__context__
     return error.slug if isinstance(error, ForecourtError) else type(error).__name__
+
+
+def _failed(span: Span, error: BaseException) -> None:
+    span.set_attribute("error.type", _word(error))
+    span.set_status(StatusCode.ERROR)
 
 
 def _code(code: Any) -> int:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from forecourt import migrations
 from forecourt.privacy.cipher import PersonKey, TamperedCiphertext
 from forecourt.privacy.keys import Destroyed, KeyStore, MemoryKeys
 from forecourt.privacy.keys_postgres import PostgresKeys
@@ -22,6 +23,7 @@ async def keys(request: pytest.FixtureRequest) -> AsyncIterator[KeyStore]:
         yield MemoryKeys()
         return
     async with asyncpg.create_pool(request.getfixturevalue("database_url"), min_size=1, max_size=4) as pool:
+        await migrations.apply(pool, [migrations.KEYS])
         store = await PostgresKeys.open(pool, LocalMaster([b"m" * 32]))
         yield store
         await store.close()

@@ -232,6 +232,47 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
         lambda o: get(o, "NetworkPolicy", "callers")["spec"]["ingress"][0].pop("from"),
     ),
     (
+        policies.network_is_closed,
+        "NetworkPolicy/identity: lets out to anywhere",
+        lambda o: get(o, "NetworkPolicy", "identity")["spec"]["egress"][0].pop("to"),
+    ),
+    (
+        policies.metrics_are_served,
+        "depth is not recorded with namespace, service",
+        lambda o: same(
+            get(o, "HorizontalPodAutoscaler", "sales-work"),
+            "spec.metrics.0.external.metric.name",
+            "depth",
+        ),
+    ),
+    (
+        policies.metrics_are_served,
+        "the adapter does not serve depth",
+        lambda o: same(
+            get(o, "HorizontalPodAutoscaler", "sales-work"),
+            "spec.metrics.0.external.metric.name",
+            "depth",
+        ),
+    ),
+    (
+        policies.metrics_are_served,
+        "is not recorded with queue",
+        lambda o: same(
+            get(o, "HorizontalPodAutoscaler", "sales-work"),
+            "spec.metrics.0.external.metric.selector.matchLabels.queue",
+            "sales",
+        ),
+    ),
+    (
+        policies.metrics_are_served,
+        "the adapter looks for forecourt_queue_messages_ready with namespace",
+        lambda o: same(
+            get(o, "PrometheusRule", "forecourt-queue-depth"),
+            "spec.groups.0.rules.0.expr",
+            "sum by (service) (rabbitmq_queue_messages_ready)",
+        ),
+    ),
+    (
         policies.autoscalers_fit,
         "there is no Deployment sale",
         lambda o: same(get(o, "HorizontalPodAutoscaler", "sales-work"), "spec.scaleTargetRef.name", "sale"),

@@ -19,6 +19,8 @@ class Seen:
     process: str
     failed: bool
     attributes: dict[str, str]
+    links: frozenset[str] = frozenset()
+    """The traces that it names, and does not belong to."""
 
 
 @dataclass
@@ -67,6 +69,7 @@ def _seen(span: object, process: str) -> Seen:
         process,
         span.status.code == Status.STATUS_CODE_ERROR,
         {one.key: one.value.string_value or str(one.value.int_value) for one in span.attributes},
+        frozenset(link.trace_id.hex() for link in span.links),
     )
 
 

@@ -43,6 +43,14 @@ async def test_two_days_of_a_small_group(database_url: str, amqp_uri: str, tmp_p
     assert found["events"] > found["customers"]
 
 
+async def test_the_data_of_another_platform_is_left_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "postgres/PG_VERSION"
+    kept.parent.mkdir()
+    kept.touch()
+    done = await asyncio.to_thread(simulate, FORECOURT_DATA=str(tmp_path))
+    assert (done.returncode, "--data: " in done.stderr, kept.exists()) == (2, True, True), done.stderr
+
+
 async def test_nothing_is_simulated_in_production(tmp_path: Path) -> None:
     variables = {"FORECOURT_ENV": "production", "FORECOURT_DATA": str(tmp_path)}
     done = await asyncio.to_thread(simulate, **variables)

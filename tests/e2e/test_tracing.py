@@ -1,6 +1,7 @@
 """One trace from a call to the message that a customer gets, through processes of all roles."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
@@ -9,7 +10,7 @@ from forecourt.testing.probes import poll_async
 from forecourt.testing.servers import PostgresServer, RabbitMQServer
 from tests.e2e import stories
 from tests.e2e.collector import Collector, Seen, collecting
-from tests.e2e.house import ENVIRONMENT, House, running
+from tests.e2e.house import ENVIRONMENT, NOON, House, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -75,6 +76,39 @@ async def test_one_trace_from_the_call_to_the_message(house: House, collector: C
         "SELECT count(*) AS sent FROM notify.notification WHERE customer_id::text = $1", customer_id
     )
     assert len(sends) == asked["sent"]
+
+
+async def test_read_models_name_the_traces_that_they_take_in(house: House, collector: Collector) -> None:
+    customer_id = await stories.register(house.client("seller"))
+
+    async def projected() -> list[Seen]:
+        calls = {span.trace for span in collector.named("crm.customer.v1.CustomerService/RegisterCustomer")}
+        return [span for span in collector.named("project customer") if span.links & calls]
+
+    for span in await poll_async(projected, SECONDS, what="the read model of customers"):
+        assert (span.process, span.parent, span.failed) == ("forecourt project", "", False)
+        assert span.trace not in span.links
+    assert customer_id.encode() not in b"".join(collector.bodies)
+
+
+async def test_a_timer_that_has_something_to_do_begins_a_trace(house: House, collector: Collector) -> None:
+    seller = house.client("seller")
+    await stories.repair(seller, await stories.register(seller), next(stories.VINS))
+    await house.settled()
+    await house.set_clock(NOON + timedelta(days=7))
+
+    async def asked_for() -> list[list[Seen]]:
+        """The ways of the deliveries that a timer asked for."""
+        ways = [collector.way_to(span) for span in collector.spans if span.name.startswith("send ")]
+        return [way for way in ways if way[-1].name.startswith("run ")]
+
+    for way in await poll_async(asked_for, SECONDS, what="a message that a timer asked for"):
+        first = way[-1]
+        assert (first.process, first.parent) == ("service_desk work", "")
+        assert first.attributes["crm.timer"] == "service_desk.act_on_due"
+        assert "process notify.notify" in [span.name for span in way]
+    # What runs all the time and finds nothing is not told.
+    assert collector.named("run notify.count_dead_letters") == []
 
 
 async def test_what_is_sent_names_no_person(house: House, collector: Collector) -> None:

@@ -69,6 +69,13 @@ async def test_filters_pages_and_masks() -> None:
     assert [event.position for event in await browsing.last(store, Filter(actor="amy"), 1)] == [3]
     with pytest.raises(InvalidInput, match="until"):
         Filter(since=NOW, until=NOW)
+    for stream in ("customer", "customer-1", f"-{first}"):
+        with pytest.raises(InvalidInput, match="stream: must be"):
+            Filter(stream=stream)
+    with pytest.raises(InvalidInput, match="category"):
+        Filter(stream=f"customer-{first}", category="order")
+    assert browsing.unknown([service], Filter(type="CustomerRegistered", category="customer")) == []
+    assert len(browsing.unknown([service], Filter(type="CustomerRegisterd", category="custmer"))) == 2
 
     (event, *_) = await browsing.last(store, Filter(), 4)
     shown = await Display([service]).record(event)
@@ -138,6 +145,12 @@ async def _look_at(variables: dict[str, str]) -> None:
     )
     assert json.loads(clear.stdout.splitlines()[0])["data"]["name"] == NAME, clear.stderr
     assert "a test" in clear.stderr
+    misspelt = await asyncio.to_thread(events, variables, "--type", "CustomerRegisterd")
+    assert (misspelt.returncode, misspelt.stdout) == (0, "")
+    assert "no installed service has events of type CustomerRegisterd" in misspelt.stderr
+    for option, wrong in (("--since", "tomorrow"), ("--correlation", "1"), ("--last", "0")):
+        said = await asyncio.to_thread(events, variables, option, wrong)
+        assert (said.returncode, option in said.stderr) == (2, True), said.stderr
     production = variables | {"FORECOURT_ENV": "production"}
     refused = await asyncio.to_thread(events, production, "--show-personal", "curious")
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -146,23 +159,15 @@ async def _look_at(variables: dict[str, str]) -> None:
 async def _follow(variables: dict[str, str], commands: CommandHandler) -> None:
     """What is recorded from now on, until told to stop."""
     child = await asyncio.create_subprocess_exec(
-        *(
-            sys.executable,
-            "-m",
-            "forecourt.cli",
-            "events",
-            "--follow",
-            "--json",
-            "--actor",
-            "zoe",
-            "--after",
-            "0",
-        ),
+        *(sys.executable, "-m", "forecourt.cli", "events"),
+        *("--follow", "--json", "--last", "1", "--category", "customer"),
         env={**os.environ, **variables},
         stdout=asyncio.subprocess.PIPE,
     )
     assert child.stdout is not None
     try:
+        line = await asyncio.wait_for(child.stdout.readline(), 30)
+        assert json.loads(line)["type"] == "customer.CategoryChanged"
         for number in range(2):
             register = RegisterCustomer(kind="prospect", name=NAME)
             await commands.execute(customer, register, by("zoe", minutes=number))

@@ -167,8 +167,26 @@ async def test_each_part_that_breaks_is_named(platform: Platform) -> None:
     found = await examine(platform)
     assert "not declared" in found[f"queue {QUEUE}"].detail
     assert found["migrations"].detail == "missing: messaging.relay_checkpoint"
+    assert "rows in forecourt.migration" in found["migrations"].advice
     done = await asyncio.to_thread(cli, platform, "doctor", "customer", "--json")
     assert (done.returncode, done.stderr.count("Traceback")) == (2, 0)
+
+    # The advice helps.
+    await _sql(platform, "DELETE FROM forecourt.migration WHERE schema IN ('messaging', 'events')")
+    found = await examine(platform)
+    assert found["migrations"].state is State.PROBLEM
+    pending = "3 pending: events: events/0001_event.sql, events: clock/0001_clock_setting.sql, messaging: "
+    assert found["migrations"].detail.startswith(pending), found["migrations"].detail
+    found = await examine(platform, EVENT_STORE_URL=f"esdb://{nowhere}?Tls=false")
+    assert found["migrations"].detail.startswith("2 pending: "), found["migrations"].detail
+    done = await asyncio.to_thread(cli, platform, "migrate", "customer")
+    assert (done.returncode, done.stdout) == (0, "migrate: ok\n"), done.stderr
+    assert (await examine(platform))["migrations"].state is State.OK
+
+    # The database was migrated by another release.
+    await _sql(platform, "UPDATE forecourt.migration SET checksum = 'x' WHERE schema = 'keys'")
+    found = await examine(platform)
+    assert "another content" in found["migrations"].detail
 
 
 async def _has(platform: Platform, check: str) -> bool:

@@ -38,6 +38,7 @@ Pool = Any
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
     async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
+        await migrations.apply(pool, [migrations.KEYS])
         yield pool
 
 
@@ -301,6 +302,13 @@ async def vault() -> AsyncIterator[tuple[VaultStandIn, str]]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield stand_in, f"http://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
+
+
+async def test_a_database_without_keys_is_named(database_url: str) -> None:
+    settings = load_from(Settings, {"FORECOURT_MASTER_KEY": base64.b64encode(OLD).decode()})
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=2) as pool:
+        with pytest.raises(ConfigError, match="DATABASE_URL: holds no keys; run 'forecourt migrate'"):
+            await open_keys(pool, settings)
 
 
 async def test_vault_wraps_in_batches_and_rotates(pool: Pool, vault: tuple[VaultStandIn, str]) -> None:

@@ -15,12 +15,13 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
+from forecourt import migrations
 from forecourt.embedded.rabbitmq import EmbeddedRabbitMQ
 from forecourt.eventstore.port import StoredEvent
 from forecourt.eventstore.postgres import PostgresEventStore
 from forecourt.messaging.cloudevents import EXCHANGE, from_cloudevent
 from forecourt.messaging.publisher import ConfirmedPublisher
-from forecourt.messaging.relay import Relay, migrate
+from forecourt.messaging.relay import Relay
 from tests.integration.messaging_tools import HERE, channel, eventually, new_event, take_all
 
 pytestmark = pytest.mark.integration
@@ -112,7 +113,7 @@ async def open_shop(amqp_uri: str, database_url: str) -> AsyncIterator[Shop]:
     async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
         shop = Shop(amqp_uri, database_url, pool)
         await shop.store.migrate()
-        await migrate(pool)
+        await migrations.apply(pool, [migrations.MESSAGING])
         yield shop
         await shop.close()
 

@@ -47,6 +47,8 @@ listeners.tcp.1 = 127.0.0.1:{amqp}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {http}
 management.rates_mode = basic
+prometheus.tcp.ip = 127.0.0.1
+prometheus.tcp.port = {metrics}
 default_user = {user}
 default_pass = {password}
 default_vhost = {vhost}
@@ -70,7 +72,7 @@ class EmbeddedRabbitMQ:
 
     def __init__(self, data_dir: Path) -> None:
         self._dir = data_dir.absolute()
-        self._ports: tuple[int, int] | None = None
+        self._ports: _Ports | None = None
         self._node: _Node | None = None
 
     @property
@@ -82,6 +84,11 @@ class EmbeddedRabbitMQ:
     def management_url(self) -> str:
         """The address of the node's management page and HTTP API, with user and password."""
         return f"http://{USER}:{self._password()}@127.0.0.1:{self._started()[1]}"
+
+    @property
+    def metrics_url(self) -> str:
+        """The address of the node's pages for Prometheus: ``/metrics`` and ``/metrics/detailed`` below it."""
+        return f"http://127.0.0.1:{self._started()[2]}"
 
     @property
     def pid(self) -> int | None:
@@ -127,9 +134,9 @@ class EmbeddedRabbitMQ:
     def _start(self, launch: "_Launch", claim: int) -> str:
         said = ""
         for _ in range(_ATTEMPTS if self._ports is None else 1):
-            ports = self._ports or (free_port(), free_port())
+            ports = self._ports or (free_port(), free_port(), free_port())
             node = launch(self._dir, ports, self._password(), claim)
-            if node.main.wait_until(partial(_is_ready, *ports), START_SECONDS):
+            if node.main.wait_until(partial(_is_ready, *ports[:2]), START_SECONDS):
                 self._node, self._ports = node, ports
                 return self.uri
             said = node.last_words()
@@ -142,7 +149,7 @@ class EmbeddedRabbitMQ:
         self._dir.mkdir(parents=True, exist_ok=True)
         return kept_secret(self._dir / "password")
 
-    def _started(self) -> tuple[int, int]:
+    def _started(self) -> "_Ports":
         if self._ports is None:
             raise EmbeddedServerError("the private RabbitMQ was not started")
         return self._ports
@@ -212,20 +219,25 @@ class _Node:
             self._mapper.kill()
 
 
-_Launch = Callable[[Path, tuple[int, int], str, int], _Node]
+_Ports = tuple[int, int, int]
+"""Of AMQP, the management page, and the pages for Prometheus."""
+
+_Launch = Callable[[Path, _Ports, str, int], _Node]
 
 
-def _launch_program(data_dir: Path, ports: tuple[int, int], password: str, claim: int) -> _Node:
+def _launch_program(data_dir: Path, ports: _Ports, password: str, claim: int) -> _Node:
     script = _find_script()
     if script is None:
         raise EmbeddedServerError("rabbitmq-server was removed while it was being started")
-    amqp, http = ports
+    amqp, http, metrics = ports
     configuration = data_dir / "rabbitmq.conf"
     configuration.touch(mode=0o600)
     configuration.write_text(
-        _CONFIGURATION.format(amqp=amqp, http=http, user=USER, password=password, vhost=VHOST)
+        _CONFIGURATION.format(
+            amqp=amqp, http=http, metrics=metrics, user=USER, password=password, vhost=VHOST
+        )
     )
-    (data_dir / "enabled_plugins").write_text("[rabbitmq_management].\n")
+    (data_dir / "enabled_plugins").write_text("[rabbitmq_management,rabbitmq_prometheus].\n")
     (data_dir / "rabbitmq-env.conf").touch()
     mapper_port = free_port()
     env = _environment(data_dir, mapper_port)
@@ -242,10 +254,10 @@ def _launch_program(data_dir: Path, ports: tuple[int, int], password: str, claim
     return _Node(main, mapper)
 
 
-def _launch_container(data_dir: Path, ports: tuple[int, int], password: str, claim: int) -> _Node:
+def _launch_container(data_dir: Path, ports: _Ports, password: str, claim: int) -> _Node:
     """The node in a container in the foreground, its data in a volume named after the folder."""
     name = f"forecourt-rabbitmq-{sha256(str(data_dir).encode()).hexdigest()[:12]}"
-    amqp, http = ports
+    amqp, http, metrics = ports
     command = [
         *(
             "docker",
@@ -259,6 +271,7 @@ def _launch_container(data_dir: Path, ports: tuple[int, int], password: str, cla
             f"{name}:/var/lib/rabbitmq",
         ),
         *("-p", f"127.0.0.1:{amqp}:5672", "-p", f"127.0.0.1:{http}:15672"),
+        *("-p", f"127.0.0.1:{metrics}:15692"),
         *("-e", f"RABBITMQ_DEFAULT_USER={USER}", "-e", f"RABBITMQ_DEFAULT_VHOST={VHOST}"),
         *("-e", "RABBITMQ_DEFAULT_PASS", DOCKER_IMAGE),
     ]

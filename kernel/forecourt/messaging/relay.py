@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 from prometheus_client import Gauge
 
-from forecourt import logs, migrations, tracing
+from forecourt import logs, tracing
 from forecourt.clock import Clock, SystemClock
 from forecourt.eventstore.port import Batch, EventStore, StoredEvent, StoreUnavailable
 from forecourt.eventstore.postgres import LOST
@@ -65,11 +65,6 @@ class _Pending(NamedTuple):
     events: int
     oldest: datetime | None
     spans: "Sequence[Span]" = ()
-
-
-async def migrate(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-    """Bring what the relay keeps in the database up to date; safe to run at any time, by several at once."""
-    await migrations.apply(pool, [migrations.MESSAGING])
 
 
 class Relay:
@@ -132,7 +127,6 @@ class Relay:
                 await self._lease.release()
 
     async def _lead(self, stop: asyncio.Event) -> None:
-        await migrate(self._pool)
         self._confirmed = self._saved = self._head = await self._load()
         self._pending.clear()
         self._pending_events = 0

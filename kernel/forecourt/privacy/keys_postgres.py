@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from forecourt import logs, migrations
+from forecourt import logs
 from forecourt.config import ConfigError, Settings
 from forecourt.privacy.cipher import KeyedHash, PersonKey, new_key
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
@@ -92,7 +92,6 @@ class PostgresKeys:
         """
         keys = cls(pool, master, cache_size=cache_size)
         try:
-            await migrate(pool)
             await keys._check_master()
         except BaseException:
             await master.close()
@@ -425,8 +424,5 @@ async def open_keys(pool: "asyncpg.Pool[asyncpg.Record]", settings: Settings) ->
         raise ConfigError(f"FORECOURT_MASTER_KEY: {error}") from None
     except MasterKeyUnavailable as error:
         raise ConfigError(f"FORECOURT_VAULT_ADDR: {error}") from None
-
-
-async def migrate(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-    """Bring the schema up to date; safe to run at any time, by several at once."""
-    await migrations.apply(pool, [migrations.KEYS])
+    except asyncpg.UndefinedTableError:
+        raise ConfigError("DATABASE_URL: holds no keys; run 'forecourt migrate'") from None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from forecourt import tracing
 from forecourt.codec import Codec
 from forecourt.events import Envelope, Recorded
 from forecourt.eventstore.port import Batch, StoredEvent
@@ -38,7 +39,8 @@ class Prepared:
 class Follower:
     """Folds batches into targets, in order, each exactly once.
 
-    ``on_written`` is told of every committed batch and what it changed, also when that is nothing.
+    ``on_written`` is told of every committed batch and what it changed, also when that is nothing. ``traced``: batches
+    have spans, where traces are on.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Follower:
         targets: Sequence[Target],
         *,
         on_written: Callable[[Batch, list[Changes]], None] | None = None,
+        traced: bool = False,
     ) -> None:
         self._pool = pool
         self._schema = schema
@@ -57,6 +60,7 @@ class Follower:
         self._types = frozenset[str]().union(*(target.types for target in targets))
         self._looks_at_all = any(target.categories is None for target in targets)
         self._on_written = on_written
+        self._traced = traced
         self._writing: asyncio.Task[None] | None = None
         self._written: Batch | None = None
 
@@ -80,11 +84,14 @@ class Follower:
             try:
                 while (batch := await upcoming) is not None:
                     upcoming = asyncio.ensure_future(anext(batches, None))
+                    ended = self._span_of(batch)
                     prepared = await self._prepare(batch, connection)
                     if await self._settle(connection):
                         prepared = await self._prepare(batch, connection)
                     self._written = batch
                     self._writing = asyncio.create_task(self._commit(connection, prepared, bulk=True))
+                    if ended is not None:
+                        self._writing.add_done_callback(ended)
                     if batch.caught_up:
                         await self._settle(connection)
                 await self._settle(connection)
@@ -96,6 +103,13 @@ class Follower:
                             await task
                 if isinstance(batches, AsyncGenerator):
                     await batches.aclose()
+
+    def _span_of(self, batch: Batch) -> Callable[[asyncio.Future[None]], None] | None:
+        """What ends the span of a batch, where it has one."""
+        if tracing.tracer is None or not self._traced:
+            return None
+        wanted = (event for event in batch.events if event.type in self._types)
+        return tracing.tracer.folded(self._schema, wanted)
 
     async def _settle(self, connection: Any) -> bool:
         """Wait for the write under way; True where it had to be done in parts: what was folded on it is void."""

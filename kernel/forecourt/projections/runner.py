@@ -142,7 +142,9 @@ class ProjectionRunner:
 
     async def _follow(self, group: Sequence[Target], ahead: Target | None) -> None:
         """Follow for ever, or until ``ahead`` is near enough to share its subscription."""
-        follower = Follower(self._pool, self.schema, self._codec, group, on_written=self._written)
+        follower = Follower(
+            self._pool, self.schema, self._codec, group, on_written=self._written, traced=True
+        )
         after = min(target.position for target in group)
         batches = self._store.subscribe(after=after, categories=follower.categories)
         await follower.follow(batches if ahead is None else _until_near(batches, ahead))

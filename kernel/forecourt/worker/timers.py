@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from nameko.exceptions import ConfigurationError
 from nameko.timer import Timer
 
-from forecourt import logs
+from forecourt import logs, tracing
 from forecourt.eventstore.postgres import LOST
 from forecourt.messaging import retries
 from forecourt.metrics import TIMER_RUNS
@@ -69,7 +69,10 @@ class Every(Timer):  # type: ignore[misc]  # nameko has no types
         error: BaseException | None = exc_info[1] if exc_info else None
         if exc_info is None:
             try:
-                bridge.wait(asyncio.wait_for(result, self._timeout))
+                work = asyncio.wait_for(result, self._timeout)
+                if tracing.tracer is not None:
+                    work = tracing.tracer.timed(work, self._name)
+                bridge.wait(work)
             except Exception as failure:  # noqa: BLE001  # whatever a run raises, the next one comes
                 error = failure
         self._finished(error)

@@ -31,7 +31,7 @@ from forecourt.messaging.publisher import Outgoing, publish_frames
 from forecourt.privacy.keys import MemoryKeys
 from forecourt.testing.probes import poll_async
 from forecourt.tracing_export import QUEUE, CollectorExport
-from forecourt.tracing_spans import Tracer
+from forecourt.tracing_spans import LINKS, Tracer
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{CALLER}-01"
@@ -193,6 +193,67 @@ async def test_a_garbled_parent_begins_a_new_trace(ended: InMemorySpanExporter, 
     [span] = ended.get_finished_spans()
     assert span.parent is None
     assert (span.attributes or {})["rpc.grpc.status_code"] == 0
+
+
+async def test_a_run_of_a_timer_is_told_where_something_came_of_it(ended: InMemorySpanExporter) -> None:
+    async def idle() -> str:
+        return "nothing to do"
+
+    async def busy() -> str:
+        return on().stamp("{}")
+
+    async def failing() -> None:
+        raise InvalidInput("name: 王伟 is wrong")
+
+    assert await on().timed(idle(), "sales.expire") == "nothing to do"
+    assert ended.get_finished_spans() == ()
+    stamped = await on().timed(asyncio.wait_for(busy(), 5), "sales.expire")
+    [span] = ended.get_finished_spans()
+    assert (span.name, span.parent) == ("run sales.expire", None)
+    assert f"{span.context.trace_id:032x}" in stamped
+    with pytest.raises(InvalidInput):
+        await on().timed(failing(), "sales.expire")
+    *_, failed = ended.get_finished_spans()
+    assert (failed.status.status_code, failed.attributes or {}) == (
+        StatusCode.ERROR,
+        {"crm.timer": "sales.expire", "error.type": "invalid-input"},
+    )
+    assert failed.events == ()
+
+
+async def test_a_batch_names_the_traces_of_its_events(ended: InMemorySpanExporter) -> None:
+    assert on().folded("sales", [event(), event()]) is None
+    traces = [f"{number:032x}" for number in range(1, LINKS + 10)]
+    events = [event(f'{{"traceparent": "00-{trace}-{CALLER}-01"}}') for trace in traces for _ in range(2)]
+    written = on().folded("sales", [event(), event('{"traceparent": "nonsense"}'), *events])
+    assert written is not None
+    assert ended.get_finished_spans() == ()
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done.add_done_callback(written)
+    done.set_result(None)
+    await poll_async(ended.get_finished_spans, what="the batch's span")
+    [span] = ended.get_finished_spans()
+    assert [f"{link.context.trace_id:032x}" for link in span.links] == traces[:LINKS]
+    assert (span.parent, dict(span.attributes or {})) == (
+        None,
+        {"crm.service": "sales", "crm.events": 2 + len(events)},
+    )
+
+
+@pytest.mark.parametrize("error", [None, InvalidInput("x")])
+async def test_what_became_of_a_batch_is_in_its_span(
+    ended: InMemorySpanExporter, error: Exception | None
+) -> None:
+    written = on().folded("sales", [event(f'{{"traceparent": "{PARENT}"}}')])
+    assert written is not None
+    writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    if error is None:
+        writing.cancel()
+    else:
+        writing.set_exception(error)
+    written(writing)
+    failed = [span.status.status_code for span in ended.get_finished_spans()]
+    assert failed == ([] if error is None else [StatusCode.ERROR])
 
 
 async def test_a_collector_that_is_away_costs_spans_and_nothing_else() -> None:
