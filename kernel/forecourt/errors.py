@@ -110,5 +110,5 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     fields: dict[str, str] = {}
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         path = ".".join(str(part) for part in problem["loc"]) or "message"
-        fields.setdefault(path, problem["msg"])
+        fields.setdefault(path, problem["msg"].removeprefix("Value error, "))
     return InvalidInput("; ".join(f"{path}: {reason}" for path, reason in fields.items()), fields=fields)

@@ -6,7 +6,7 @@ Plain aiohttp on whatever loop runs, so that a worker can serve it on its hub's 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -17,6 +17,14 @@ Route = tuple[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
 
 CHECK_SECONDS = 2.0
 MAX_BODY = 1_000_000
+
+
+async def read_up_to(body: StreamReader, most: int) -> bytes:
+    """A whole body, or its first ``most`` bytes: the reader itself answers what has arrived so far."""
+    read = b""
+    while len(read) < most and (more := await body.read(most - len(read))):
+        read += more
+    return read
 
 
 class HttpEdge:

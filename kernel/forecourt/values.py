@@ -45,3 +45,13 @@ class Money(BaseModel):
 def zero(currency: str) -> Money:
     """No money, of a currency."""
     return Money(amount=Decimal("0.00"), currency=currency)
+
+
+def _positive(sum_: Money) -> Money:
+    if sum_.amount <= 0:
+        raise ValueError("amount: must be more than zero")
+    return sum_
+
+
+PositiveMoney = Annotated[Money, AfterValidator(_positive)]
+"""A sum of more than nothing."""

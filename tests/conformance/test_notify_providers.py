@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from forecourt.clock import ManualClock
 from forecourt.testing.given import an_id
@@ -187,6 +188,33 @@ async def test_no_address_and_no_text_in_codes_and_logs(
 async def test_garbage_leaves_the_outcome_unknown(bench: Bench, taken: bool) -> None:
     bench.fault("garbage", taken=taken)
     assert await bench.provider.send(bench.message()) == Failed("unknown", "unreadable_answer")
+
+
+@pytest.mark.parametrize("name", ["generic", "twilio"])
+async def test_an_answer_that_comes_in_pieces_is_understood(name: str) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=201)
+        await response.prepare(request)
+        for piece in (b'{"id": "M1", "si', b'd": "M1"}'):
+            await response.write(piece)
+            await asyncio.sleep(0.1)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        providers: dict[str, Provider] = {
+            "generic": GenericSms(url, "key", callback_url="", timeout=TIMEOUT),
+            "twilio": TwilioSms(url, "AC1", "token", sender="", callback_url="", timeout=TIMEOUT),
+        }
+        message = Outgoing(an_id("m"), NUMBER, "", "text", "")
+        assert await providers[name].send(message) == Accepted("M1")
+    finally:
+        await runner.cleanup()
 
 
 @pytest.mark.parametrize("bench", ["generic"], indirect=True)

@@ -15,7 +15,7 @@ from forecourt.discovery import find_services
 from forecourt.rpc.binding import Kind
 from tests.e2e.client import METHODS, Refusal, refusal
 from tests.e2e.house import House
-from tests.e2e.walk import Wrong, inner, is_map, plausible, wrongs
+from tests.e2e.walk import Wrong, inner, is_map, omissions, plausible, wrongs
 from tests.staff import Hats
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -26,8 +26,10 @@ RPCS = {
     for api in service.apis
     for rpc in api.rpcs.values()
 }
-UNARY = sorted(name for name, rpc in RPCS.items() if rpc.kind in (Kind.COMMAND, Kind.QUERY))
-COMMANDS = [name for name in UNARY if RPCS[name].kind is Kind.COMMAND]
+ONE_REQUEST = sorted(
+    name for name, rpc in RPCS.items() if rpc.kind in (Kind.COMMAND, Kind.QUERY, Kind.SERVER_STREAM)
+)
+COMMANDS = [name for name in ONE_REQUEST if RPCS[name].kind is Kind.COMMAND]
 
 OF_NO_VERSION = {"sales.CaptureAdfLead"}
 """Makes any number of leads, so there is no version that could be expected."""
@@ -60,12 +62,13 @@ class Wire:
     def send(self, rpc: str, wire: bytes, metadata: Mapping[str, str] | None = None) -> Refusal | None:
         """How a request was refused; None where it was not."""
         method = METHODS[rpc]
-        call = self._channel.unary_unary(
-            f"/{method.containing_service.full_name}/{method.name}", _same, _same
-        )
-        sent = self.identity(rpc) if metadata is None else metadata
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        sent = tuple((self.identity(rpc) if metadata is None else metadata).items())
         try:
-            call(wire, metadata=tuple(sent.items()), timeout=30)
+            if method.server_streaming:
+                list(self._channel.unary_stream(path, _same, _same)(wire, metadata=sent, timeout=30))
+            else:
+                self._channel.unary_unary(path, _same, _same)(wire, metadata=sent, timeout=30)
         except grpc.RpcError as error:
             return refusal(error)
         return None
@@ -122,12 +125,13 @@ def assert_answered(rpc: str, wrong: Wrong, answer: Refusal | None) -> None:
         assert all(answer.fields.values())
 
 
-@pytest.mark.parametrize("rpc", UNARY)
+@pytest.mark.parametrize("rpc", ONE_REQUEST)
 def test_one_thing_wrong_is_named(wire: Wire, rpc: str) -> None:
     sound = wire.send(rpc, plausible(METHODS[rpc].input_type).SerializeToString())
     assert sound is None or (sound.code in REFUSALS and sound.code is not INVALID), sound
     problems = []
-    for wrong in wrongs(METHODS[rpc].input_type):
+    request = METHODS[rpc].input_type
+    for wrong in (*wrongs(request), *omissions(request, RPCS[rpc].model)):
         answer = wire.send(rpc, wrong.wire)
         try:
             assert_answered(rpc, wrong, answer)
@@ -136,7 +140,7 @@ def test_one_thing_wrong_is_named(wire: Wire, rpc: str) -> None:
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("rpc", UNARY)
+@pytest.mark.parametrize("rpc", ONE_REQUEST)
 def test_wrong_metadata_is_named(wire: Wire, rpc: str) -> None:
     sound = plausible(METHODS[rpc].input_type).SerializeToString()
     for key, value in (
@@ -211,7 +215,7 @@ SEARCH = settings(
 @SEARCH
 @given(data=st.data())
 def test_any_message_is_answered(wire: Wire, data: st.DataObject) -> None:
-    rpc = data.draw(st.sampled_from(UNARY))
+    rpc = data.draw(st.sampled_from(ONE_REQUEST))
     message = data.draw(messages(METHODS[rpc].input_type))
     assert_answered(
         rpc,
@@ -223,7 +227,7 @@ def test_any_message_is_answered(wire: Wire, data: st.DataObject) -> None:
 @SEARCH
 @given(data=st.data())
 def test_any_bytes_are_answered(wire: Wire, data: st.DataObject) -> None:
-    rpc = data.draw(st.sampled_from(UNARY))
+    rpc = data.draw(st.sampled_from(ONE_REQUEST))
     sound = plausible(METHODS[rpc].input_type).SerializeToString()
     sent = data.draw(st.binary(max_size=200)) if data.draw(st.booleans()) else _mutated(data.draw, sound)
     assert_answered(rpc, Wrong("bytes", "", sent, must=False), wire.send(rpc, sent))

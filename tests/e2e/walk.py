@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import BaseModel
 
 from tests.e2e.house import NOON
 from tests.e2e.stories import a_card, a_vin
@@ -168,6 +169,17 @@ def wrongs(descriptor: Descriptor) -> Iterator[Wrong]:
                 yield Wrong(what, ".".join(path), wire, must)
 
 
+def omissions(descriptor: Descriptor, model: type[BaseModel]) -> Iterator[Wrong]:
+    """The plausible message, each time without a field that ``model`` requires and that cannot be meant as zero."""
+    for field in descriptor.fields:
+        info = model.model_fields.get(field.name)
+        absent = field.is_repeated or field.has_presence or field.type in (TEXT, BYTES, ENUM)
+        if info is not None and info.is_required() and absent:
+            message = plausible(descriptor)
+            message.ClearField(field.name)
+            yield Wrong("missing", field.name, message.SerializeToString())
+
+
 def leaves(
     descriptor: Descriptor, before: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], FieldDescriptor]]:
@@ -187,6 +199,7 @@ def _values(field: FieldDescriptor) -> Iterator[tuple[str, Any, bool]]:
     if field.type == TEXT:
         yield "over-long", TOO_LONG, True
         yield "NUL", "a\0b", True
+        yield "control character", "a\x1b[2Jb", True
         yield "not UTF-8", MARK, True
         yield "empty", "", False
         yield "unusual", "\u202e𝕏 '; DROP TABLE x; -- %s {{7*7}} \ud7ff\ufeff", False

@@ -1,5 +1,6 @@
 """Notify as it runs: events from the broker become messages in the sandbox, once for each reason."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -133,10 +134,15 @@ async def test_receipts_must_be_signed_and_may_be_late_repeated_or_strange(house
     (arrived,) = await house.arrived()
     url = f"{house.serve}/callbacks/sms/generic"
 
+    async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 40):
+            yield body[start : start + 40]
+            await asyncio.sleep(0.05)
+
     async def report(key: str, signing_key: str = SANDBOX_KEY, **fields: str) -> tuple[int, str]:
         body = json.dumps({"key": key, "id": arrived["reference"], "status": "delivered", **fields}).encode()
         headers = signed_headers(signing_key, body, SystemClock().now())
-        async with house.http.post(url, data=body, headers=headers) as response:
+        async with house.http.post(url, data=in_pieces(body), headers=headers) as response:
             answer = await response.json()
             return response.status, answer.get("status", "")
 
@@ -191,6 +197,10 @@ async def test_twilios_callback_finds_its_message_by_the_url(house: House) -> No
     forged = {"X-Twilio-Signature": twilio_signature("another token", url, form)}
     async with house.http.post(url, data=form, headers=forged) as response:
         assert response.status == 403
+    for kind in ("multipart/form-data", "application/x-www-form-urlencoded; charset=none", "text/plain"):
+        nonsense = {**forged, "Content-Type": kind}
+        async with house.http.post(url, data=b"\xff%zz&&=;MessageStatus", headers=nonsense) as response:
+            assert response.status == 403, kind
     signed = {"X-Twilio-Signature": twilio_signature(SANDBOX_TOKEN, url, form)}
     async with house.http.post(url, data=form, headers=signed) as response:
         assert (response.status, await response.json()) == (200, {"status": "repeated"})

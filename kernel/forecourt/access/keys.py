@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from forecourt import logs, metrics
 from forecourt.errors import Unavailable
+from forecourt.http import read_up_to
 
 log = logs.get(__name__)
 
@@ -178,9 +179,7 @@ async def fetch(url: str) -> bytes:
     ):
         if response.status != 200:
             raise ValueError(f"answers {response.status}")
-        body = await response.content.read(MAX_SET + 1)
-        while len(body) <= MAX_SET and (more := await response.content.read(MAX_SET)):
-            body += more
+        body = await read_up_to(response.content, MAX_SET + 1)
         if len(body) > MAX_SET:
             raise ValueError(f"has more than {MAX_SET} bytes")
         return body

@@ -3,12 +3,14 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from forecourt.audit.read_model import EntryRow, Outcome, entries
-from forecourt.projections.queries import Page, PageRequest, Where, contains, eq, ge, lt
+from forecourt.projections.queries import Page, Where, contains, eq, ge, lt
 from forecourt.rpc.binding import Api
 from forecourt.rpc.calls import Call
+from forecourt.rpc.queries import PagedQuery, Query
+from trade.fields import Line
 from trade.vin import check_vin, vehicle_id
 
 
@@ -24,32 +26,18 @@ def _subject(text: str) -> str:
         raise ValueError("must be a UUID or a VIN") from None
 
 
-Word = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class Paging(BaseModel):
-    """Which page."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    page_size: Annotated[int, Field(ge=0, le=500)] = 0
-    page_token: Annotated[str, Field(max_length=2_000)] = ""
-
-
-class ListEntries(BaseModel):
+class ListEntries(Query):
     """Entries, the newest first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    actor_id: Word | None = None
+    actor_id: Line | None = None
     subject: Annotated[str, Field(max_length=40), AfterValidator(_subject)] | None = None
-    rpc: Word | None = None
+    rpc: Line | None = None
     outcome: Outcome | None = None
-    dealer_id: Word | None = None
+    dealer_id: Line | None = None
     correlation_id: UUID | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
-    page: Paging = Paging()
+    page: PagedQuery = PagedQuery()
 
 
 async def list_entries(q: ListEntries, call: Call) -> Page[EntryRow]:
@@ -69,7 +57,7 @@ async def list_entries(q: ListEntries, call: Call) -> Page[EntryRow]:
     if q.until is not None:
         where.append(lt("at", q.until))
     page: Page[EntryRow] = await call.read_models.page(
-        entries, where=where, order=["-position"], page=PageRequest(q.page.page_size, q.page.page_token)
+        entries, where=where, order=["-position"], page=q.page.page
     )
     return page
 

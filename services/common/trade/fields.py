@@ -1,12 +1,13 @@
-"""Field types for what people type, for commands and queries: text, telephone numbers, mail addresses."""
+"""Field types for what people type, for commands and queries: text, numbers of telephones, times, mileages."""
 
 import re
 import unicodedata
+from datetime import UTC, datetime
 from typing import Annotated
 
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 DEFAULT_REGION = "CN"
 """The region whose rules a number without country code is read by."""
@@ -20,14 +21,21 @@ def _printable(text: str) -> str:
     return text
 
 
-def _one_line(text: str) -> str:
+MAX_LINE = 200
+
+
+def one_line(text: str) -> str:
+    """A text of one line, without control characters. Raises `ValueError` with the reason."""
     if "\n" in text or "\t" in text:
         raise ValueError("must be a single line")
     return _printable(text)
 
 
-Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+Line = Annotated[str, Field(min_length=1, max_length=MAX_LINE), AfterValidator(one_line)]
 """A line of text: 1 to 200 characters."""
+
+OptionalLine = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(one_line)]
+"""A line of text, empty where there is none."""
 
 Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,39}$")]
 """A short code without blanks: a store, a number of a document, a member of staff. Up to 40 characters."""
@@ -71,7 +79,7 @@ def parsed_e164(text: str) -> str:
 
 
 def _checked_phone(text: str) -> str:
-    e164(_one_line(text))
+    e164(one_line(text))
     return text
 
 
@@ -88,3 +96,20 @@ TypedPhone = Annotated[str, Field(max_length=40), AfterValidator(_checked_phone)
 
 Email = Annotated[str, Field(max_length=254), AfterValidator(email_address)]
 """A mail address in its normal form."""
+
+Kilometres = Annotated[int, Field(ge=0, le=3_000_000)]
+"""A reading of the odometer in whole kilometres."""
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""Points in time that the trade is about."""
+
+
+def _in_our_years(moment: datetime) -> datetime:
+    # Near the ends of the calendar the local time of a store could not be told any more.
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError("must lie between the years 1970 and 2199")
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_our_years)]
+"""A point in time of the years 1970 to 2199, in UTC whatever zone it was given in."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from customer.customer import (
     AddContactPoint,
@@ -44,9 +44,10 @@ from forecourt.deciders import Outcome
 from forecourt.errors import InvalidInput, NotFound
 from forecourt.privacy.export import as_csv, as_json
 from forecourt.privacy.fields import ERASED
-from forecourt.projections.queries import Condition, PageRequest, any_of, eq, ilike, is_null
+from forecourt.projections.queries import Condition, any_of, eq, ilike, is_null
 from forecourt.rpc.binding import Api, Call
-from trade.fields import e164
+from forecourt.rpc.queries import PagedQuery, Query
+from trade.fields import Code, OptionalLine, e164
 from trade.identity import DocumentKind
 from trade.vin import VinStr
 
@@ -71,24 +72,6 @@ CHUNK_BYTES = 65_536
 """Bytes of an export that one message holds at most."""
 
 
-class Query(BaseModel):
-    """Base of queries."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
-
-
-class PagedQuery(Query):
-    """Base of queries that answer a page at a time."""
-
-    page_size: int = Field(default=50, ge=0, le=500)
-    page_token: str = Field(default="", max_length=2000)
-
-    @property
-    def page(self) -> PageRequest:
-        """The page asked for."""
-        return PageRequest(self.page_size or 50, self.page_token)
-
-
 class GetCustomer(Query):
     """One customer."""
 
@@ -98,11 +81,11 @@ class GetCustomer(Query):
 class SearchCustomers(PagedQuery):
     """Customers by any combination of conditions."""
 
-    name: str = Field(default="", max_length=200)
+    name: OptionalLine = ""
     phone: str = Field(default="", max_length=40)
     vin: VinStr | None = None
     kind: Kind | None = None
-    dealer_id: str = Field(default="", max_length=64)
+    dealer_id: Code | None = None
 
 
 class GetCustomerHistory(PagedQuery):

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import InvalidInput, Refused
 from forecourt.events import Event, Personal
-from trade.fields import Code, Line, Paragraph, e164, email_address
+from trade.fields import MAX_LINE, Code, Line, OptionalLine, Paragraph, e164, email_address, one_line
 from trade.identity import DocumentKind
 from trade.vin import VinStr
 
@@ -38,6 +38,9 @@ def _time_zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
+
+Typed = Annotated[str, Field(min_length=1, max_length=254), AfterValidator(one_line)]
+"""A value of a profile as somebody typed it: a number, an address, a name."""
 
 
 # Events
@@ -183,7 +186,7 @@ class TypedContactPoint(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     kind: ContactKind
-    value: str = Field(min_length=1, max_length=254)
+    value: Typed
 
     _normal: str = PrivateAttr(default="")
 
@@ -207,7 +210,7 @@ class RegisterCustomer(Command, creates=True):
     name: Line
     language: Language = "zh"
     time_zone: TimeZone = "Asia/Shanghai"
-    source: str = Field(default="", max_length=100)
+    source: Annotated[OptionalLine, Field(max_length=100)] = ""
     contact_points: tuple[TypedContactPoint, ...] = Field(default=(), max_length=MAX_CONTACT_POINTS)
     consents: tuple[Consent, ...] = Field(default=(), max_length=8)
 
@@ -217,7 +220,7 @@ class AddContactPoint(Command):
 
     customer_id: UUID
     kind: ContactKind
-    value: str = Field(min_length=1, max_length=254)
+    value: Typed
 
 
 class CorrectProfile(Command):
@@ -225,7 +228,7 @@ class CorrectProfile(Command):
 
     customer_id: UUID
     field: ProfileField
-    value: str = Field(min_length=1, max_length=254)
+    value: Typed
     reason: Line
 
 
@@ -425,6 +428,8 @@ def must_live(state: Customer) -> None:
 
 def normal_value(field: str, value: str) -> str:
     """The normal form of a profile value. Raises `ValueError` with the reason."""
+    if field == "name" and len(value) > MAX_LINE:
+        raise ValueError(f"must have at most {MAX_LINE} characters")
     if field == "mobile":
         return e164(value)
     if field == "email":

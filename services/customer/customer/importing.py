@@ -31,7 +31,7 @@ from forecourt.deciders import Command, Context, Outcome
 from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput, Refused
 from forecourt.projections.queries import any_of
 from forecourt.rpc.binding import Call
-from trade.fields import Line
+from trade.fields import Line, OptionalLine
 from trade.vin import VinStr
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class ImportRow(BaseModel):
     vin: str = ""
     dealer_id: str = ""
     consents: str = ""
-    unreadable: str = Field(default="", max_length=200)
+    unreadable: OptionalLine = ""
 
 
 class ImportChunk(BaseModel):
@@ -63,7 +63,7 @@ class ImportChunk(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     import_id: UUID
-    file_name: str = Field(default="", max_length=200)
+    file_name: OptionalLine = ""
     rows: tuple[ImportRow, ...] = Field(min_length=1, max_length=CHUNK_ROWS)
 
 

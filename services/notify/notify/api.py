@@ -3,15 +3,17 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
 from forecourt.errors import NotFound
-from forecourt.projections.queries import Page, PageRequest, Where, any_of, eq, ge
+from forecourt.projections.queries import Page, Where, any_of, eq, ge
 from forecourt.rpc.binding import Api
 from forecourt.rpc.calls import Call
+from forecourt.rpc.queries import PagedQuery, Query
 from notify.catalogue import catalogue
 from notify.notification import Channel, DeadLetterReason, Language, RequeueDeadLetter, notification
 from notify.read_models import ContactRow, NotificationRow, contacts, history, notifications
+from trade.fields import Line
 
 State = Literal[
     "queued",
@@ -24,9 +26,8 @@ State = Literal[
     "expired",
     "dead",
 ]
-PageSize = Annotated[int, Field(ge=1, le=500)]
-PageToken = Annotated[str, Field(max_length=2_000)]
 Value = Annotated[str, Field(max_length=2_000)]
+Values = Annotated[dict[Annotated[str, Field(max_length=80)], Value], Field(max_length=50)]
 
 
 class NotificationNotFound(NotFound):
@@ -37,54 +38,48 @@ class ContactNotFound(NotFound):
     """There is no such customer, or none that the caller may see."""
 
 
-class _Query(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class GetNotification(_Query):
+class GetNotification(Query):
     """One message with its history."""
 
     notification_id: UUID
 
 
-class ListNotifications(_Query):
+class ListNotifications(PagedQuery):
     """Messages, the newest first."""
 
     customer_id: UUID | None = None
     state: State | None = None
     channel: Channel | None = None
     reason_event_id: UUID | None = None
-    reason_stream: Annotated[str, Field(max_length=120)] | None = None
-    page_size: PageSize = 50
-    page_token: PageToken = ""
+    reason_stream: Annotated[Line, Field(max_length=120)] | None = None
 
 
-class CountNotifications(_Query):
+class CountNotifications(Query):
     """Numbers of messages by channel and state."""
 
     since: AwareDatetime | None = None
 
 
-class ListDeadLetters(_Query):
+class ListDeadLetters(PagedQuery):
     """Messages that were given up, the oldest first."""
 
     reason: DeadLetterReason | None = None
-    page_size: PageSize = 50
-    page_token: PageToken = ""
 
 
-class PreviewTemplate(_Query):
+class PreviewTemplate(Query):
     """A template as it would be sent."""
 
-    template: Annotated[str, Field(min_length=1, max_length=80)]
+    template: Annotated[Line, Field(max_length=80)]
     version: Annotated[int, Field(ge=1)] | None = None
     language: Language
     channel: Channel
-    values: Annotated[dict[Annotated[str, Field(max_length=80)], Value], Field(max_length=50)] = {}
+    values: Annotated[dict[Annotated[str, Field(max_length=80)], Value], Field(max_length=50)] = Field(
+        default_factory=dict
+    )
     time_zone: Annotated[str, Field(min_length=1, max_length=80)] = "Asia/Shanghai"
 
 
-class GetContact(_Query):
+class GetContact(Query):
     """What is known of a customer."""
 
     customer_id: UUID
@@ -119,7 +114,7 @@ async def list_notifications(q: ListNotifications, call: Call) -> Page[Notificat
     }
     where = [eq(column, value) for column, value in given.items() if value is not None]
     page: Page[NotificationRow] = await call.read_models.page(
-        notifications, where=where, order=["-requested_at"], page=PageRequest(q.page_size, q.page_token)
+        notifications, where=where, order=["-requested_at"], page=q.page
     )
     return page
 
@@ -137,7 +132,7 @@ async def list_dead_letters(q: ListDeadLetters, call: Call) -> Page[Notification
     if q.reason is not None:
         where.append(eq("why", q.reason))
     page: Page[NotificationRow] = await call.read_models.page(
-        notifications, where=where, order=["updated_at"], page=PageRequest(q.page_size, q.page_token)
+        notifications, where=where, order=["updated_at"], page=q.page
     )
     return page
 

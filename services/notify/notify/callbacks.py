@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 from uuid import UUID, uuid5
 
 from aiohttp import web
@@ -16,6 +16,7 @@ from aiohttp import web
 from forecourt import logs
 from forecourt.clock import SystemClock
 from forecourt.errors import Refused, Unavailable
+from forecourt.http import read_up_to
 from forecourt.rpc.calls import Call
 from notify import metrics
 from notify.notification import ReceiptStatus, RecordReceipt, notification
@@ -64,7 +65,7 @@ async def generic(request: web.Request, call: Call) -> web.Response:
     """A report of the generic gateway: JSON, signed like our requests to it."""
     if request.method != "POST":
         return _use_post()
-    raw = await request.content.read(MAX_REPORT)
+    raw = await read_up_to(request.content, MAX_REPORT)
     key = call.settings.notify_sms_generic_key.get_secret_value()
     if not is_signed(key, request.headers, raw, SystemClock().now()):
         return _forbidden("generic")
@@ -76,7 +77,9 @@ async def twilio(request: web.Request, call: Call) -> web.Response:
     if request.method != "POST":
         return _use_post()
     settings: NotifySettings = call.settings
-    form = {name: str(value) for name, value in (await request.post()).items()}
+    # Not by aiohttp, which raises for forms that are none: anybody may send one.
+    raw = await read_up_to(request.content, MAX_REPORT)
+    form = dict(parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True))
     # The URL as Twilio knows it: behind a proxy the request has another.
     url = settings.callback("twilio")
     if request.query_string:

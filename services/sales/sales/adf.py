@@ -14,8 +14,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from pydantic import TypeAdapter, ValidationError
 
-from sales.terms import Moment
-from trade.fields import Email, Line, TypedPhone
+from trade.fields import Email, Line, Moment, TypedPhone
 from trade.vin import check_vin
 
 MAX_PROSPECTS = 100

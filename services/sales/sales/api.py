@@ -5,10 +5,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from forecourt.projections.queries import Page, PageRequest, Where, eq, ge, lt
+from forecourt.projections.queries import Page, Where, eq, ge, lt
 from forecourt.rpc.binding import Api, Call
+from forecourt.rpc.queries import PagedQuery, Query
 from forecourt.values import Money
 from sales import flows
 from sales.lead import CaptureLead, DisqualifyLead, LeadSource, LeadState, QualifyLead, lead
@@ -31,30 +30,12 @@ from sales.read_models import (
     quarantined_leads,
     vehicles,
 )
-from sales.terms import Model, Moment, Store
+from sales.terms import Model, Store
 from sales.vehicle import commands as vehicle_commands
 from sales.vehicle import vehicle
 from sales.vehicle.events import Place
-from trade.fields import Line
+from trade.fields import Line, Moment
 from trade.vin import VinStr, vehicle_id
-
-
-class Query(BaseModel):
-    """Base of queries."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
-
-
-class PagedQuery(Query):
-    """Base of queries that answer a page at a time."""
-
-    page_size: int = Field(default=0, ge=0, le=500)
-    page_token: str = Field(default="", max_length=4000)
-
-    @property
-    def page(self) -> PageRequest:
-        """The page asked for."""
-        return PageRequest(self.page_size, self.page_token)
 
 
 class GetLead(Query):

@@ -6,7 +6,7 @@ with the reason, so that somebody can look at it.
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 from uuid import UUID
 
 from pydantic import Field, model_validator
@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import Refused
 from forecourt.events import Event, Personal
-from sales.terms import Model, Moment
-from trade.fields import Email, Line, Paragraph, TypedPhone, e164
+from sales.terms import Model
+from trade.fields import Email, Line, Moment, OptionalLine, Paragraph, TypedPhone, e164
 from trade.vin import VinStr
 
 LeadSource = Literal["walk_in", "phone", "website", "portal", "referral", "campaign", "other"]
@@ -162,7 +162,7 @@ class CaptureLead(Command, creates=True):
 
     lead_id: UUID | None = None
     source: LeadSource
-    provider: Annotated[str, Field(max_length=200)] = ""
+    provider: OptionalLine = ""
     model: Model | None = None
     vin: VinStr | None = None
     customer_id: UUID | None = None

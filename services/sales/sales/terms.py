@@ -1,11 +1,11 @@
 """Terms of a sale that quotes and orders share: lines, sums, periods of time."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from forecourt.errors import InvalidInput
 from forecourt.values import Money, zero
@@ -18,33 +18,6 @@ Model = Annotated[Line, Field(max_length=80)]
 
 Store = Code
 """The code of a store, which is that of its dealer: ``D001``."""
-
-Kilometres = Annotated[int, Field(ge=0, le=3_000_000)]
-"""An odometer reading in whole kilometres."""
-
-
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-
-
-def _utc(moment: datetime) -> datetime:
-    # Outside of these nobody sells cars, and arithmetic with times may overflow.
-    if not EARLIEST <= moment < LATEST:
-        raise ValueError("must lie between the years 1970 and 2199")
-    return moment.astimezone(UTC)
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
-"""A point in time with its zone, of the years 1970 to 2199, held in UTC."""
-
-
-def _positive(sum_: Money) -> Money:
-    if sum_.amount <= 0:
-        raise ValueError("amount: must be more than zero")
-    return sum_
-
-
-PositiveMoney = Annotated[Money, AfterValidator(_positive)]
-"""A sum of more than nothing."""
 
 
 class SaleLine(BaseModel):

@@ -1,18 +1,14 @@
 """Field types of the service desk, beside those of the whole trade."""
 
-from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, Field
 
-from trade.fields import Code, Line, Paragraph
+from trade.fields import Code, Kilometres, Line, Moment, Paragraph
 
-__all__ = ["Code", "LongText", "Moment", "OdometerKm", "OptionalText", "ShortText", "Some"]
+__all__ = ["Code", "Kilometres", "LongText", "Moment", "OptionalText", "ShortText", "Some"]
 
 T = TypeVar("T")
-
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-"""Points in time that the trade is about."""
 
 
 def _some(items: tuple[T, ...]) -> tuple[T, ...]:
@@ -32,17 +28,3 @@ LongText = Annotated[Paragraph, Field(min_length=1)]
 
 OptionalText = Paragraph
 """A remark, empty where there is none."""
-
-OdometerKm = Annotated[int, Field(ge=0, le=2_000_000)]
-"""A reading of the odometer, in kilometres."""
-
-
-def _in_our_years(moment: datetime) -> datetime:
-    # Near the ends of the calendar the local time of a store could not be told any more.
-    if not EARLIEST <= moment < LATEST:
-        raise ValueError("must lie between the years 1970 and 2199")
-    return moment.astimezone(UTC)
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_in_our_years)]
-"""A point in time of the years 1970 to 2199, in UTC whatever zone it was given in."""

@@ -4,11 +4,10 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-
 from forecourt.projections.queries import NotYetThere as BehindTheStore
-from forecourt.projections.queries import Page, PageRequest, Where, eq, ge, lt, ne
+from forecourt.projections.queries import Page, Where, eq, ge, lt, ne
 from forecourt.rpc.binding import Call
+from forecourt.rpc.queries import PagedQuery, Query
 from service_desk.appointment import Status as AppointmentStatus
 from service_desk.fields import Code, Moment
 from service_desk.read_models.appointments import AppointmentRow, appointments
@@ -47,21 +46,7 @@ RepairOrderStatus = Literal[
 ]
 
 
-class _Query(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
-
-
-class _List(_Query):
-    page_size: int = 0
-    page_token: str = ""
-
-    @property
-    def page(self) -> PageRequest:
-        """The page that is wanted."""
-        return PageRequest(self.page_size, self.page_token)
-
-
-class _StoreList(_List):
+class _StoreList(PagedQuery):
     dealer_id: Code | None = None
     customer_id: UUID | None = None
 
@@ -72,7 +57,7 @@ class _StoreList(_List):
         return [eq(name, value) for name, value in wanted.items() if value is not None]
 
 
-class GetRepairOrder(_Query):
+class GetRepairOrder(Query):
     """One repair order."""
 
     repair_order_id: UUID
@@ -86,19 +71,19 @@ class ListRepairOrders(_StoreList):
     open_only: bool = False
 
 
-class GetWorkshopBoard(_Query):
+class GetWorkshopBoard(Query):
     """What is in a workshop now."""
 
     dealer_id: Code | None = None
 
 
-class GetVehicleTimeline(_List):
+class GetVehicleTimeline(PagedQuery):
     """What happened to a car."""
 
     vin: VinStr
 
 
-class GetComplaint(_Query):
+class GetComplaint(Query):
     """One complaint."""
 
     complaint_id: UUID

@@ -14,7 +14,7 @@ from pydantic import Field
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import Refused
 from forecourt.events import Event
-from service_desk.fields import Code, OdometerKm
+from service_desk.fields import Code, Kilometres
 from service_desk.stores import store_of
 from trade.vin import VinStr
 
@@ -112,7 +112,10 @@ class ReminderIsOver(Refused):
 
 
 class ScheduleReminder(Command, creates=True):
-    """Plan a reminder. ``odometer_km`` is the reading on ``read_on``, from which mileage is reckoned."""
+    """Plan a reminder. ``odometer_km`` is the reading on ``read_on``, from which mileage is reckoned.
+
+    ``due_km`` may lie beyond any reading: it is one and a distance.
+    """
 
     reminder_id: UUID
     customer_id: UUID
@@ -120,8 +123,8 @@ class ScheduleReminder(Command, creates=True):
     kind: Kind
     cycle: Code
     due_on: date
-    due_km: OdometerKm | None = None
-    odometer_km: OdometerKm = 0
+    due_km: Annotated[int, Field(ge=0)] | None = None
+    odometer_km: Kilometres = 0
     read_on: date
     rule_version: Annotated[int, Field(ge=1)]
 
@@ -130,7 +133,7 @@ class NoteOdometer(Command):
     """Let a later reading move the reminder. Does nothing to one without a mileage, or that is over."""
 
     reminder_id: UUID
-    odometer_km: OdometerKm
+    odometer_km: Kilometres
     read_on: date
 
 

@@ -189,3 +189,18 @@ def test_a_suspicion_is_recorded_once_a_pair() -> None:
 
 def test_a_contact_point_knows_its_normal_form() -> None:
     assert TypedContactPoint(kind="mobile", value="１３８００１３８０００").normal == "+8613800138000"
+
+
+@pytest.mark.parametrize("value", ["王\n伟", "王\x1b[2J伟", ""])
+def test_a_value_is_one_line_without_control_characters(value: str) -> None:
+    for command in (CorrectProfile, AddContactPoint):
+        fields = {"customer_id": WANG, "field": "name", "kind": "mobile", "value": value, "reason": "typo"}
+        given_fields = {name: fields[name] for name in command.model_fields}
+        with pytest.raises(ValidationError) as caught:
+            command.model_validate(given_fields)
+        assert caught.value.errors()[0]["loc"] == ("value",)
+
+
+def test_a_name_is_as_long_corrected_as_registered() -> None:
+    long = CorrectProfile(customer_id=WANG, field="name", value="x" * 201, reason="typo")
+    given(customer, REGISTERED).when(long).then_raises(InvalidInput, field="value")

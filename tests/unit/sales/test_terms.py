@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, strategies
 from pydantic import TypeAdapter, ValidationError
 
-from sales.terms import PositiveMoney, SaleLine, SaleLines, total_of
+from forecourt.values import PositiveMoney
+from sales.terms import SaleLine, SaleLines, total_of
 from tests.unit.sales.samples import a_line, yuan
 
 lines_of = TypeAdapter(SaleLines)

@@ -288,3 +288,10 @@ def test_bad_input_is_named(field: str, value: object) -> None:
     with pytest.raises(ValidationError) as caught:
         c_.ReceiveComplaint.model_validate(RECEIVE.model_dump() | {field: value})
     assert caught.value.errors()[0]["loc"] == (field,)
+
+
+@pytest.mark.parametrize("amount", ["0", "-80.00"])
+def test_a_compensation_is_more_than_nothing(amount: str) -> None:
+    offer = {**TARGET, "resolution": "a car wash", "compensation": {"amount": amount, "currency": "CNY"}}
+    with pytest.raises(ValidationError, match="more than zero"):
+        c_.ProposeResolution.model_validate(offer)

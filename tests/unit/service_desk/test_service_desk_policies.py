@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from forecourt.testing.given import NOW, an_id, given, later
+from sales.order.commands import DeliverVehicle
 from service_desk import policies
 from service_desk.complaint.decisions import complaint
 from service_desk.complaint.events import ComplaintReceived, SlaStarted
@@ -47,6 +48,15 @@ def test_an_unknown_end_of_insurance_plans_no_renewal() -> None:
 def test_an_insurance_that_ends_soon_is_due_at_once() -> None:
     soon = DELIVERED.model_copy(update={"insurance_until": date(2026, 1, 20)})
     assert planned(soon)["insurance_renewal"] == (date(2026, 1, 5), None)
+
+
+@pytest.mark.parametrize("odometer_km", [0, 3_000_000])
+def test_a_car_of_any_mileage_has_reminders(odometer_km: int) -> None:
+    """A delivery that sales takes is one that can be reacted to."""
+    DeliverVehicle(order_id=an_id("order"), odometer_km=odometer_km)
+    delivered = DELIVERED.model_copy(update={"odometer_km": odometer_km})
+    for command in policies.reminders_after_delivery(delivered, date(2026, 1, 5)):
+        given(reminder).when(command).then_types(ReminderScheduled)
 
 
 def test_planned_reminders_are_accepted_and_have_the_same_ids_however_often_they_are_planned() -> None:

@@ -384,7 +384,7 @@ def test_an_order_without_a_warranty_share_has_nothing_to_claim() -> None:
     ("model", "fields", "where"),
     [
         (c_.OpenRepairOrder, {"odometer_km": -1}, ("odometer_km",)),
-        (c_.OpenRepairOrder, {"odometer_km": 2_000_001}, ("odometer_km",)),
+        (c_.OpenRepairOrder, {"odometer_km": 3_000_001}, ("odometer_km",)),
         (c_.OpenRepairOrder, {"symptoms": ()}, ("symptoms",)),
         (c_.OpenRepairOrder, {"symptoms": ("x" * 201,)}, ("symptoms", 0)),
         (c_.OpenRepairOrder, {"vin": "LVSHCAME01F123456"}, ("vin",)),

@@ -19,6 +19,7 @@ from notify.notification.events import (
     ReceiptStatus,
     SuppressReason,
 )
+from trade.fields import Paragraph
 
 Name = Annotated[str, Field(min_length=1, max_length=80)]
 Code = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[a-zA-Z0-9_.:-]+$")]
@@ -135,7 +136,7 @@ class RequeueDeadLetter(Command):
     """Send a dead letter again, after somebody has looked at it; ``note`` says why."""
 
     notification_id: UUID
-    note: Annotated[str, Field(min_length=1, max_length=500)]
+    note: Annotated[Paragraph, Field(min_length=1, max_length=500)]
 
 
 class AttemptUnderWay(Refused):

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 
+from forecourt.http import read_up_to
 from notify.providers.port import Failed
 
 MAX_ANSWER = 65_536
@@ -43,7 +44,7 @@ class HttpClient:
                 aiohttp.ClientSession(timeout=self._timeout) as session,
                 session.request(method, url, allow_redirects=False, **arguments) as response,
             ):
-                raw = await response.content.read(MAX_ANSWER)
+                raw = await read_up_to(response.content, MAX_ANSWER)
                 return Reply(response.status, _object(raw))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
             return Failed("not_sent", "connect_failed")

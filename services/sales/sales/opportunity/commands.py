@@ -7,13 +7,8 @@ from pydantic import Field
 
 from forecourt.deciders import Command
 from sales.opportunity.events import LossReason, OpenStage
-from sales.terms import (
-    Kilometres,
-    Model,
-    Moment,
-    SaleLines,
-)
-from trade.fields import Line, Paragraph
+from sales.terms import Model, SaleLines
+from trade.fields import Kilometres, Line, Moment, Paragraph
 from trade.vin import VinStr
 
 

@@ -6,9 +6,10 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from forecourt.deciders import Command
+from forecourt.values import PositiveMoney
 from sales.order.events import AncillaryKind, PaymentMethod, Sheet
-from sales.terms import Kilometres, Model, Moment, PositiveMoney, SaleLines, Store
-from trade.fields import Code, Line
+from sales.terms import Model, SaleLines, Store
+from trade.fields import Code, Kilometres, Line, Moment
 from trade.vin import VinStr
 
 

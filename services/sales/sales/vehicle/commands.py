@@ -6,9 +6,10 @@ from uuid import UUID
 from pydantic import Field
 
 from forecourt.deciders import Command
-from sales.terms import Kilometres, Model, Moment, PositiveMoney, Store
+from forecourt.values import PositiveMoney
+from sales.terms import Model, Store
 from sales.vehicle.events import ReleaseReason
-from trade.fields import Line
+from trade.fields import Kilometres, Line, Moment, OptionalLine
 from trade.vin import VinStr
 
 
@@ -17,7 +18,7 @@ class RegisterVehicle(Command, creates=True):
 
     vin: VinStr
     model: Model
-    colour: Annotated[str, Field(max_length=80)] = ""
+    colour: Annotated[OptionalLine, Field(max_length=80)] = ""
     model_year: int | None = Field(default=None, ge=1980, le=2100)
 
 

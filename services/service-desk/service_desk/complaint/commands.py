@@ -7,7 +7,7 @@ from pydantic import Field
 
 from forecourt.deciders import Command
 from forecourt.errors import InvalidInput, Refused
-from forecourt.values import Money
+from forecourt.values import PositiveMoney
 from service_desk.complaint.events import Channel, Department, PauseReason, Result, Topic
 from service_desk.fields import Code, LongText, OptionalText, ShortText
 from service_desk.sla import TOP_LEVEL, Severity
@@ -62,7 +62,7 @@ class ProposeResolution(ComplaintCommand):
     """Reply to the customer with an offer; the clock stands until they answer."""
 
     resolution: LongText
-    compensation: Money | None = None
+    compensation: PositiveMoney | None = None
 
 
 class RecordCustomerReply(ComplaintCommand):

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from forecourt.deciders import Command
 from forecourt.errors import InvalidInput, Refused
-from forecourt.values import Money
-from service_desk.fields import Code, LongText, Moment, OdometerKm, ShortText, Some
+from forecourt.values import Money, PositiveMoney
+from service_desk.fields import Code, Kilometres, LongText, Moment, ShortText, Some
 from service_desk.repair_order.events import (
     Agreement,
     Kind,
@@ -34,7 +34,7 @@ class OpenRepairOrder(Command, creates=True):
     repair_order_id: UUID | None = None
     customer_id: UUID
     vin: VinStr
-    odometer_km: OdometerKm
+    odometer_km: Kilometres
     kind: Kind
     symptoms: Texts
     appointment_id: UUID | None = None
@@ -165,14 +165,14 @@ class RecordRepairPayment(RepairOrderCommand):
     """Note that a payer paid."""
 
     payer: Payer
-    amount: Money
+    amount: PositiveMoney
     method: Method
 
 
 class HandBackVehicle(RepairOrderCommand):
     """Give the car back. ``handed_back_at`` is now where it is not given."""
 
-    odometer_km: OdometerKm
+    odometer_km: Kilometres
     handed_back_at: Moment | None = None
 
 
