@@ -29,7 +29,7 @@ _ATTEMPTS = 3
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "200",
+    "max_connections": "400",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
     "jit": "off",
