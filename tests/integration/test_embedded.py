@@ -1,5 +1,6 @@
 """The private servers: they start, keep their data, keep to themselves, and never outlive their starter."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -30,8 +31,12 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRabbi
 def listeners(pid: int) -> set[str]:
     """The addresses on which a process and its children listen."""
     root = psutil.Process(pid)
-    family = [root, *root.children(recursive=True)]
-    return {str(c.laddr.ip) for p in family for c in p.net_connections() if c.status == LISTENING}
+    found: set[str] = set()
+    for process in [root, *root.children(recursive=True)]:
+        # PostgreSQL starts and ends workers of its own all the time.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {str(c.laddr.ip) for c in process.net_connections() if c.status == LISTENING}
+    return found
 
 
 def start_and_wait(server: str, data_dir: Path) -> tuple[subprocess.Popen[str], int]:
