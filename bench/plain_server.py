@@ -45,7 +45,7 @@ class Everything:
         return True
 
 
-def plain_codec(registry: Registry, _keys: KeyStore) -> Codec:
+def plain_codec(registry: Registry, _keys: KeyStore, **_options: object) -> Codec:
     """A codec that leaves personal fields as they are."""
     return Codec(registry)
 

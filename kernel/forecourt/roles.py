@@ -43,7 +43,7 @@ SWITCH_SECONDS = 0.0002
 """gRPC's poller is a thread of its own: with the default of 5 ms it waits for the interpreter longer than a command
 takes."""
 
-GC_THRESHOLDS = (20_000, 20, 20)
+GC_THRESHOLDS = (100_000, 50, 100)
 """When the collector looks for cycles. Calls make few, but many objects, and with Python's own 700 a fifth of a
 command's time goes into walking the states in the cache."""
 

@@ -44,7 +44,7 @@ _INSERT = """
 WITH noted AS (INSERT INTO keys.master_key (master_id) VALUES ($3) ON CONFLICT DO NOTHING)
 INSERT INTO keys.person_key (person_id, key_id, master_id, wrapped)
 SELECT person::uuid, gen_random_uuid(), $3, wrapped FROM unnest($1::text[], $2::bytea[]) AS new (person, wrapped)
-ON CONFLICT (person_id) DO NOTHING RETURNING person_id::text AS person
+ON CONFLICT (person_id) DO NOTHING
 """
 
 _HASH_KEY = "SELECT master_id, wrapped FROM keys.hash_key WHERE name = $1"
@@ -216,15 +216,20 @@ class PostgresKeys:
         news = self._news
         keys = {person: new_key() for person in persons}
         wrapped = await self._master.wrap([(person.encode(), key) for person, key in keys.items()])
-        owners = dict(zip(keys, wrapped, strict=True))
-        rows: list[Any] = []
+        inserted = 0
         for master_id in {one.master_id for one in wrapped}:
-            own = {person: one.blob for person, one in owners.items() if one.master_id == master_id}
-            rows += await self._pool.fetch(_INSERT, list(own), list(own.values()), master_id)
-        made: dict[Person, Entry] = {row["person"]: PersonKey(keys[row["person"]]) for row in rows}
+            own = [
+                (person, one.blob)
+                for person, one in zip(keys, wrapped, strict=True)
+                if one.master_id == master_id
+            ]
+            status = await self._pool.execute(_INSERT, *map(list, zip(*own, strict=True)), master_id)
+            inserted += int(status.rpartition(" ")[2])
+        if inserted < len(persons):
+            # Another process was first with some of them.
+            return await self._fetch(persons)
+        made: dict[Person, Entry] = {person: PersonKey(key) for person, key in keys.items()}
         self._keep(made, news)
-        if len(made) < len(persons):
-            made.update(await self._fetch([person for person in persons if person not in made]))
         return made
 
     async def _note_master(self, master_id: str) -> None:

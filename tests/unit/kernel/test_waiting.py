@@ -36,7 +36,13 @@ def test_who_comes_in_a_crowd_waits_for_the_rest_of_it() -> None:
 
 
 def test_small_groups_in_quick_succession_become_larger_ones() -> None:
-    assert company([4] * 20, seconds=0.004).is_expected(4)
+    assert company([4] * 20, seconds=0.004).is_expected(2)
+
+
+def test_a_group_as_large_as_a_wait_would_make_it_goes_at_once() -> None:
+    twenty_a_wait = company([20] * 20, seconds=0.005)
+    assert twenty_a_wait.is_expected(19)
+    assert not twenty_a_wait.is_expected(20)
 
 
 def test_a_crowd_that_is_there_already_does_not_wait() -> None:
