@@ -15,8 +15,8 @@ class Company:
     """How long a group waits for more before it goes.
 
     A statement for one costs as much as one for ten. So while callers come so fast that at least `FEW` more are to be
-    expected within `LINGER_SECONDS`, a group waits that long; not when it has as many as are to be expected, or `ENOUGH`:
-    those came together, and few will follow. Who comes alone never waits.
+    expected within `LINGER_SECONDS`, a group waits that long; not when it has as many as are to be expected, or
+    `ENOUGH`: those came together, and few will follow. Who comes alone never waits.
     """
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:

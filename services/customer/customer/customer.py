@@ -5,11 +5,12 @@ A customer keeps its id for life: a prospect that becomes a buyer is the same cu
 
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
 from typing import Annotated, Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import InvalidInput, Refused
@@ -188,18 +189,17 @@ class TypedContactPoint(BaseModel):
     kind: ContactKind
     value: Typed
 
-    _normal: str = PrivateAttr(default="")
-
     @model_validator(mode="after")
     def _check(self) -> "TypedContactPoint":
-        # Kept, because reading a phone number is the slowest part of registering a customer.
-        self._normal = normal_value(self.kind, self.value)
+        if not self.normal:
+            raise ValueError("is empty")
         return self
 
-    @property
+    @cached_property
     def normal(self) -> str:
         """E.164 number, or normalised address."""
-        return self._normal
+        # Kept, because reading a phone number is the slowest part of registering a customer.
+        return normal_value(self.kind, self.value)
 
 
 class RegisterCustomer(Command, creates=True):
