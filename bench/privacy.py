@@ -19,7 +19,7 @@ from customer.service import service
 from forecourt import migrations
 from forecourt.codec import Codec
 from forecourt.events import Event
-from forecourt.eventstore.port import NewEvent
+from forecourt.eventstore.port import Append, NewEvent
 from forecourt.eventstore.postgres import PostgresEventStore
 from forecourt.privacy.cipher import new_key
 from forecourt.privacy.keys_postgres import PostgresKeys
@@ -28,6 +28,9 @@ from forecourt.projections.collecting import collecting_rarely
 
 LIFE = 10
 """Events of one customer in the mixed case."""
+
+AT_ONCE = 500
+"""Customers whose events are written together."""
 
 MASTER = new_key()
 
@@ -65,10 +68,13 @@ async def fill(bench: Bench, total: int, length: int, *, secure: bool) -> str:
         persons: list[UUID] = [uuid4() for _ in range(total // length)]
         if secure:
             await keys.obtain([str(person) for person in persons])
-        for number, person in enumerate(persons):
-            stream, facts = f"customer-{person}", life(number, length)
-            data = await codec.encode(stream, facts)
-            await store.append(stream, [record(f, d) for f, d in zip(facts, data, strict=True)], expected=0)
+        for first in range(0, len(persons), AT_ONCE):
+            appends = []
+            for number, person in enumerate(persons[first : first + AT_ONCE], first):
+                stream, facts = f"customer-{person}", life(number, length)
+                data = await codec.encode(stream, facts)
+                appends.append(Append(stream, [record(f, d) for f, d in zip(facts, data, strict=True)], 0))
+            await store.append_many(appends)
         await keys.close()
     await store.close()
     return url
@@ -96,7 +102,7 @@ async def _read(store: PostgresEventStore, codec: Codec) -> float:
 async def run(bench: Bench) -> None:
     """``read_secure_vs_plain`` and ``read_all_secure_vs_plain``."""
     for name, length in (("read_secure_vs_plain", LIFE), ("read_all_secure_vs_plain", 1)):
-        total = bench.count(20_000)
+        total = bench.count(20_000 * length)
         secure = await fill(bench, total, length, secure=True)
         plain = await fill(bench, total, length, secure=False)
         await bench.ratio(name, partial(read, secure), partial(read, plain))

@@ -8,6 +8,7 @@ or lost, their fields read as erased, and the rest of the event as ever. Events 
 are.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -126,16 +127,24 @@ class Codec:
         if self._keys is None:
             at = next(index for index, stored in enumerate(opened) if stored is not None)
             raise UndecodableEvent(batch[at], "is encrypted, and there are no keys here")
-        entries = await self._keys.get(persons)
-        read, found = self.registry.read, []
-        for stored, sealed in zip(batch, opened, strict=True):
-            if sealed is None:
-                found.append(read(stored, None))
-                continue
-            entry = entries.get(sealed.person)
-            if type(entry) is PersonKey:
-                _unseal(sealed, entry, stored)
-            found.append(read(stored, sealed.data))
+        read = self.registry.read
+        lookup = asyncio.ensure_future(self._keys.get(persons))
+        try:
+            # One turn of the loop: the keys are looked up while the other events are decoded.
+            await asyncio.sleep(0)
+            found: list[Any] = [
+                read(stored, None) if sealed is None else None
+                for stored, sealed in zip(batch, opened, strict=True)
+            ]
+            entries = await lookup
+        finally:
+            lookup.cancel()
+        for index, sealed in enumerate(opened):
+            if sealed is not None:
+                entry = entries.get(sealed.person)
+                if type(entry) is PersonKey:
+                    _unseal(sealed, entry, batch[index])
+                found[index] = read(batch[index], sealed.data)
         if lost := persons - entries.keys():
             metrics.LOST_KEYS.inc(len(lost))
             self._on_damage(self.registry.service, Damage("person-key-lost", tuple(sorted(lost))))
