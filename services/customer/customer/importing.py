@@ -106,8 +106,8 @@ def read_row(row: ImportRow) -> CustomerOfRow:
         name=_checked("name", _line, row.name),
         mobile=_contact("mobile", row.mobile) if row.mobile else None,
         email=_contact("email", row.email) if row.email else None,
-        kind=_checked("kind", _kind, row.kind or "prospect"),
-        language=_checked("language", _language, row.language or "zh"),
+        kind=_kind_of(row.kind or "prospect"),
+        language=_language_of(row.language or "zh"),
         vin=_checked("vin", _vin, row.vin) if row.vin else None,
         consents=_consents(row.consents, bool(row.mobile), bool(row.email)),
     )
@@ -123,6 +123,17 @@ def _checked(field: str, adapter: TypeAdapter[T], value: object) -> T:
 
 def _contact(kind: ContactKind, typed: str) -> TypedContactPoint:
     return _checked(kind, _contact_point, {"kind": kind, "value": typed})
+
+
+# What nearly all rows of a file have in common is checked once.
+@lru_cache(maxsize=256)
+def _kind_of(text: str) -> Kind:
+    return _checked("kind", _kind, text)
+
+
+@lru_cache(maxsize=256)
+def _language_of(text: str) -> Language:
+    return _checked("language", _language, text)
 
 
 @lru_cache(maxsize=256)
