@@ -247,7 +247,8 @@ def _annotated(function: Callable[..., Any], index: int) -> list[type[Any]]:
 class Loaded(Generic[S]):
     """A stream's state in memory, and what is needed to append after it.
 
-    ``known`` maps ids of events in the stream to (sequence, position).
+    ``known`` maps ids of events in the stream to (sequence, position). ``unfolded`` are events after ``state``: that of
+    an aggregate that is not used again is never worked out.
     """
 
     state: S
@@ -256,6 +257,13 @@ class Loaded(Generic[S]):
     ownership: Ownership = Ownership()
     known: dict[UUID, tuple[int, int]] = field(default_factory=dict)
     actors: Actors = field(default_factory=lambda: NOBODY)
+    unfolded: Sequence[Event] = ()
+
+    def fold(self, decider: "Decider[S]") -> S:
+        """The state with nothing left to fold."""
+        if self.unfolded:
+            self.state, self.unfolded = decider.fold(self.unfolded, self.state), ()
+        return self.state
 
     def first_answer(self, context: Context) -> tuple[int, int] | None:
         """(version, position) after the events of this very command, where the stream has them."""
@@ -462,7 +470,7 @@ class CommandHandler:
         if loaded.version and not decider.ownership.allows(command, scope, loaded.ownership):
             raise OwnedByAnother("only the owner of the object may do this")
         version = loaded.version
-        events = decider.decide(loaded.state, command, context)
+        events = decider.decide(loaded.fold(decider), command, context)
         if not events:
             # "Already so" must not be said from a state that others may have changed since.
             current = await self._load(decider, stream)
@@ -509,12 +517,13 @@ class CommandHandler:
         if before.version != version:
             return
         after = Loaded(
-            decider.fold(events, before.state),
+            before.state,
             version + len(events),
             position,
             before.ownership if version else Ownership(new[0].dealer_id, new[0].brand),
             dict(before.known),
             decider.duties.after(before.actors, events, new[0].actor_id),
+            events,
         )
         for happened in events:
             after.ownership = decider.ownership.after(after.ownership, happened)
@@ -527,6 +536,7 @@ class CommandHandler:
     async def _load(self, decider: Decider[Any], stream: str) -> Loaded[Any]:
         cached = self._cache.get(stream)
         start = cached or await self._from_snapshot(decider, stream)
+        start.fold(decider)
         loaded = replace(start, known=dict(start.known))
         async for page in self._store.read_stream(stream, after=loaded.version):
             for recorded in await self._codec.decode(page):
@@ -567,7 +577,7 @@ class CommandHandler:
         await self._snapshots.save(
             stream,
             Snapshot(
-                loaded.state,
+                loaded.fold(decider),
                 loaded.version,
                 loaded.position,
                 loaded.ownership,

@@ -17,7 +17,7 @@ import asyncpg
 
 from forecourt import logs
 from forecourt.config import ConfigError, Settings
-from forecourt.privacy.cipher import KeyedHash, PersonKey, new_key
+from forecourt.privacy.cipher import KEY_BYTES, KeyedHash, PersonKey, new_key, randoms
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
 from forecourt.waiting import Company
@@ -40,11 +40,10 @@ SELECT person_id::text AS person, key_id, destroyed_at, fingerprint FROM keys.pe
 WHERE person_id = ANY($1::text[]::uuid[]) AND destroyed_at IS NOT NULL
 """
 
-# The master key is noted in the same statement: a rotation may just have taken it off the list.
+# Ids are made here: the server takes longer to make one than to insert the row.
 _INSERT = """
-WITH noted AS (INSERT INTO keys.master_key (master_id) VALUES ($3) ON CONFLICT DO NOTHING)
 INSERT INTO keys.person_key (person_id, key_id, master_id, wrapped)
-SELECT person::uuid, gen_random_uuid(), $3, wrapped FROM unnest($1::text[], $2::bytea[]) AS new (person, wrapped)
+SELECT person, id, $4, wrapped FROM unnest($1::uuid[], $2::uuid[], $3::bytea[]) AS new (person, id, wrapped)
 ON CONFLICT (person_id) DO NOTHING
 """
 
@@ -215,23 +214,36 @@ class PostgresKeys:
 
     async def _create(self, persons: Sequence[Person]) -> dict[Person, Entry]:
         news = self._news
-        keys = {person: new_key() for person in persons}
+        keys = dict(zip(persons, randoms(len(persons), KEY_BYTES), strict=True))
         wrapped = await self._master.wrap([(person.encode(), key) for person, key in keys.items()])
         inserted = 0
         for master_id in {one.master_id for one in wrapped}:
-            own = [
-                (person, one.blob)
-                for person, one in zip(keys, wrapped, strict=True)
-                if one.master_id == master_id
-            ]
-            status = await self._pool.execute(_INSERT, *map(list, zip(*own, strict=True)), master_id)
-            inserted += int(status.rpartition(" ")[2])
+            inserted += await self._insert(
+                master_id,
+                [
+                    (person, one.blob)
+                    for person, one in zip(keys, wrapped, strict=True)
+                    if one.master_id == master_id
+                ],
+            )
         if inserted < len(persons):
             # Another process was first with some of them.
             return await self._fetch(persons)
         made: dict[Person, Entry] = {person: PersonKey(key) for person, key in keys.items()}
         self._keep(made, news)
         return made
+
+    async def _insert(self, master_id: str, wrapped: Sequence[tuple[Person, bytes]]) -> int:
+        """How many of these were inserted: those who had no key yet."""
+        persons, blobs = map(list, zip(*wrapped, strict=True))
+        ids = [random.hex() for random in randoms(len(persons), 16)]
+        try:
+            status = await self._pool.execute(_INSERT, persons, ids, blobs, master_id)
+        except asyncpg.ForeignKeyViolationError:
+            # A rotation has just taken our master key off the list.
+            await self._note_master(master_id)
+            status = await self._pool.execute(_INSERT, persons, ids, blobs, master_id)
+        return int(status.rpartition(" ")[2])
 
     async def _note_master(self, master_id: str) -> None:
         await self._pool.execute(

@@ -8,7 +8,6 @@ backups still hold.
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from forecourt.errors import Unavailable
 from forecourt.made_once import made_once
-from forecourt.privacy.cipher import KEY_BYTES, NONCE_BYTES, new_key
+from forecourt.privacy.cipher import KEY_BYTES, NONCE_BYTES, new_key, randoms
 
 
 class MasterKeyUnavailable(Unavailable):
@@ -81,11 +80,11 @@ class LocalMaster:
 
     async def wrap(self, keys: Sequence[tuple[bytes, bytes]]) -> list[Wrapped]:
         """Each (owner, key) wrapped."""
-        cipher, wrapped = self._ciphers[self._current], []
-        for owner, key in keys:
-            nonce = os.urandom(NONCE_BYTES)
-            wrapped.append(Wrapped(self._current, nonce + cipher.encrypt(nonce, key, owner)))
-        return wrapped
+        current, cipher = self._current, self._ciphers[self._current]
+        return [
+            Wrapped(current, nonce + cipher.encrypt(nonce, key, owner))
+            for (owner, key), nonce in zip(keys, randoms(len(keys), NONCE_BYTES), strict=True)
+        ]
 
     async def unwrap(self, keys: Sequence[tuple[bytes, Wrapped]]) -> list[bytes | None]:
         """Each (owner, wrapped key) unwrapped, None where it cannot be."""

@@ -178,6 +178,27 @@ async def test_a_stale_cache_decides_anew(store: MemoryEventStore) -> None:
     assert outcome.version == 3
 
 
+async def test_the_state_in_the_cache_is_that_of_all_events_after_every_command(
+    store: MemoryEventStore,
+) -> None:
+    handler = await opened(store, limit=100)
+    for number in range(1, 8):
+        await handler.execute(counter, Add(counter_id=ID, amount=number, times=number % 3 + 1), fresh())
+        if number % 2:
+            # Not after every command: what several of them left is folded at once.
+            cached, anew = (
+                await handler.load(counter, ID),
+                await CommandHandler(store, CODEC).load(counter, ID),
+            )
+            assert (cached.state, cached.version, cached.position) == (
+                anew.state,
+                anew.version,
+                anew.position,
+            )
+    with pytest.raises(LimitReached):
+        await handler.execute(counter, Add(counter_id=ID, amount=100), fresh())
+
+
 async def test_a_refusal_is_never_given_from_a_stale_state(store: MemoryEventStore) -> None:
     handler = await opened(store, limit=1)
     await handler.execute(counter, Add(counter_id=ID, amount=1), fresh())

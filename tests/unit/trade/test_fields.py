@@ -1,11 +1,13 @@
 """What people type: which text, numbers and addresses are taken, and the reason where they are not."""
 
+import sys
+import unicodedata
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from trade.fields import Code, Email, Line, Paragraph, TypedPhone, e164, parsed_e164
 
@@ -41,6 +43,21 @@ def test_refused_with_the_reason(field: str, value: str, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason) as refusal:
         _Form(**{field: value})
     assert refusal.value.errors()[0]["loc"] == (field,)
+
+
+def test_exactly_what_unicode_calls_a_control_character_is_refused_but_for_tab_and_line_feed() -> None:
+    paragraph = TypeAdapter(Paragraph)
+    for letter in map(chr, range(0x250)):
+        if unicodedata.category(letter) == "Cc" and letter not in "\t\n":
+            with pytest.raises(ValidationError, match=rf"U\+{ord(letter):04X}"):
+                paragraph.validate_python(letter)
+        else:
+            assert paragraph.validate_python(letter) == letter
+    assert not [
+        letter
+        for letter in map(chr, range(0x250, sys.maxunicode + 1))
+        if unicodedata.category(letter) == "Cc"
+    ]
 
 
 @pytest.mark.parametrize("typed", ["138 0013 8000", "+86 138-0013-8000", "\uff11\uff13\uff1800138000"])
