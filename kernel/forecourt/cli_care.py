@@ -323,9 +323,16 @@ async def _export(settings: Settings, person: UUID, actor: str, entries: list[An
     services = find_services()
     runtime = await Runtime.open(services, settings)
     try:
-        entries += await Export(runtime.store, runtime.keys, links_of(services)).of(person)
+        export = Export(runtime.store, runtime.keys, links_of(services))
+        console = Console(stderr=True)
+        with console.status("reading the whole log"):
+            entries += await export.of(person)
         if not entries:
             raise NotFound("person: nothing is recorded")
+        if (erased := await export.erased_at(person)) is not None:
+            console.print(
+                f"export: erased since {erased.isoformat()}; personal values are gone", soft_wrap=True
+            )
         # Before anything is handed out: what could not be noted down is not shown.
         entry = PersonalDataRead(
             rpc="forecourt export", subjects=(person,), subject_count=1, roles=(), dealers=(), brands=()

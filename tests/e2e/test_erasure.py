@@ -1,6 +1,8 @@
 """A customer who is erased is gone from every table, every event and every queue, and what is counted stays."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -256,6 +258,24 @@ async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:
         "customer.AddContactPoint", customer_id=customer_id, kind="CONTACT_KIND_MOBILE", value=TYPED
     )
     assert refused.slug == "customer-erased"
+
+    exported, told = await exported_by_command(house, customer_id)
+    assert "erased since" in told
+    assert "customer.CustomerRegistered" in exported
+    assert not [value for value in (*VALUES, fingerprint) if value in exported + told]
+
+
+async def exported_by_command(house: House, customer_id: str) -> tuple[str, str]:
+    """What ``forecourt export`` writes to standard output and to standard error."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "forecourt.cli", "export", customer_id, "--actor", "carol"),
+        env={**os.environ, **house.platform.environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    exported, told = await child.communicate()
+    assert child.returncode == 0, told.decode()
+    return exported.decode(), told.decode()
 
 
 async def test_the_proof_can_be_checked_against_the_key_store(house: House) -> None:
