@@ -9,7 +9,7 @@ import pytest
 
 from bench.__main__ import GOALS
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 MEASURED_HERE = {
     "commands": {"command_vs_echo", "import_vs_command", "command_secure_vs_plain"},

@@ -301,17 +301,26 @@ def _refused(row: int, error: ForecourtError) -> RowReport:
 async def import_customers(chunks: AsyncIterator[ImportChunk], call: Call) -> AsyncIterator[dict[str, Any]]:
     """Import chunk after chunk, answering each with its report.
 
-    While chunks are written the next ones are checked; the reports keep the order.
+    While chunks are written the next ones are checked; the reports keep the order. A report's position is after all
+    that was reported so far: a later chunk may have been written before an earlier one.
     """
     importer = Importer(call)
     writing: deque[asyncio.Task[dict[str, Any]]] = deque()
+    position = 0
+
+    async def oldest() -> dict[str, Any]:
+        nonlocal position
+        report = await writing.popleft()
+        position = max(position, report["position"])
+        return {**report, "position": position}
+
     try:
         async for chunk in chunks:
             writing.append(asyncio.ensure_future(await importer.take(chunk)))
             if len(writing) == CHUNKS_IN_HAND:
-                yield await writing.popleft()
+                yield await oldest()
         while writing:
-            yield await writing.popleft()
+            yield await oldest()
     finally:
         for task in writing:
             task.cancel()
