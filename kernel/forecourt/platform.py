@@ -183,7 +183,11 @@ class Platform:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return False
-        return _is_free(port)
+        held = _held(port)
+        if held is None:
+            return False
+        self._stack.enter_context(held)
+        return True
 
     @property
     def pages(self) -> dict[str, str]:
@@ -211,11 +215,17 @@ class Platform:
         )
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
+def _held(port: int) -> socket.socket | None:
+    """A socket that is bound to a free port and does not listen; None where the port is not free.
+
+    Servers with SO_REUSEADDR, which all of ours are, may listen there. While one of them is being restarted, the port
+    is not given to an outgoing connection: it lies among those that the kernel gives away.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind((HOST, port))
+    except OSError:
+        held.close()
+        return None
+    return held
