@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from bench.harness import Bench, address, output_of, process
 from forecourt.config import Settings, load_from
@@ -21,45 +20,34 @@ async def run(bench: Bench) -> None:
     # Each with databases of its own: adding to an index of many rows costs more than to one of few.
     async with _echo() as echo, _customer(bench, *PLAIN) as plain:
         # What protects a command is measured by itself, below.
-        await bench.ratio(
-            "command_vs_echo",
-            lambda: load.rate("register", plain),
-            lambda: load.rate("echo", echo),
-            runs=RUNS,
-        )
+        await load.compare("command_vs_echo", ("register", plain), ("echo", echo))
     async with _customer(bench, *AS_SHIPPED) as bulk, _customer(bench, *AS_SHIPPED) as single:
-        await bench.ratio(
-            "import_vs_command",
-            lambda: load.rate("import", bulk),
-            lambda: load.rate("register", single),
-            runs=RUNS,
-        )
+        await load.compare("import_vs_command", ("import", bulk), ("register", single))
     async with _customer(bench, *AS_SHIPPED) as secure, _customer(bench, *PLAIN) as plain:
-        await bench.ratio(
-            "command_secure_vs_plain",
-            lambda: load.rate("register", secure),
-            lambda: load.rate("register", plain),
-            runs=RUNS,
-        )
+        await load.compare("command_secure_vs_plain", ("register", secure), ("register", plain))
 
 
-@dataclass
 class _Load:
     """Calls to servers, never the same customer twice."""
 
-    bench: Bench
-    calls: int
-    first: int = 0
+    def __init__(self, bench: Bench, calls: int) -> None:
+        self._bench = bench
+        self._calls = calls
+        self._first = 0
+        self._tokens = token_issuer(load_from(Settings, _env(bench)))
 
-    async def rate(self, kind: str, target: str) -> float:
+    async def compare(self, name: str, ours: tuple[str, str], peer: tuple[str, str]) -> None:
+        """Measure two kinds of calls, each given with the address that it goes to."""
+        await self._bench.ratio(name, lambda: self._rate(*ours), lambda: self._rate(*peer), runs=RUNS)
+
+    async def _rate(self, kind: str, target: str) -> float:
         """Calls, or rows, per second."""
-        self.first += 1_000_000
+        self._first += 1_000_000
         role = "head_office" if kind == "import" else "salesperson"
-        tokens = token_issuer(load_from(Settings, _env(self.bench)))
-        token = tokens.issue("bench", roles=[role], dealers=["D001"], brands=["hongtong"])
+        token = self._tokens.issue("bench", roles=[role], dealers=["D001"], brands=["hongtong"])
         # A run of each takes about as long.
-        total = 3 * self.calls if kind == "import" else self.calls
-        arguments = (kind, target, str(total), str(self.first))
+        total = 3 * self._calls if kind == "import" else self._calls
+        arguments = (kind, target, str(total), str(self._first))
         return float(await output_of("bench.load", *arguments, env={"BENCH_TOKEN": token}))
 
 

@@ -66,15 +66,18 @@ async def fill(bench: Bench, total: int, length: int, *, secure: bool) -> str:
         keys = await PostgresKeys.open(pool, LocalMaster([MASTER]))
         codec = Codec(service.registry, keys if secure else None)
         persons: list[UUID] = [uuid4() for _ in range(total // length)]
-        if secure:
-            await keys.obtain([str(person) for person in persons])
         for first in range(0, len(persons), AT_ONCE):
-            appends = []
-            for number, person in enumerate(persons[first : first + AT_ONCE], first):
-                stream, facts = f"customer-{person}", life(number, length)
-                data = await codec.encode(stream, facts)
-                appends.append(Append(stream, [record(f, d) for f, d in zip(facts, data, strict=True)], 0))
-            await store.append_many(appends)
+            streams = [
+                (f"customer-{person}", life(number, length))
+                for number, person in enumerate(persons[first : first + AT_ONCE], first)
+            ]
+            data = await codec.encode_many(streams)
+            await store.append_many(
+                [
+                    Append(stream, [record(fact, text) for fact, text in zip(facts, texts, strict=True)], 0)
+                    for (stream, facts), texts in zip(streams, data, strict=True)
+                ]
+            )
         await keys.close()
     await store.close()
     return url

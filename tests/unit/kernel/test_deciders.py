@@ -185,7 +185,7 @@ async def test_the_state_in_the_cache_is_that_of_all_events_after_every_command(
     for number in range(1, 8):
         await handler.execute(counter, Add(counter_id=ID, amount=number, times=number % 3 + 1), fresh())
         if number % 2:
-            # Not after every command: what several of them left is folded at once.
+            # Not after every command: looking folds, too.
             cached, anew = (
                 await handler.load(counter, ID),
                 await CommandHandler(store, CODEC).load(counter, ID),
