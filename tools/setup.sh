@@ -46,7 +46,10 @@ fi
 pip=(.venv/bin/python -m pip --disable-pip-version-check)
 if ! cmp -s requirements.lock .venv/installed.lock; then
     say "installing requirements.lock"
-    "${pip[@]}" install -q --require-hashes -r requirements.lock
+    # The lock is complete. Resolving again would be a chance to differ: old versions of pip take a newer release than the
+    # one that is locked where a package asks for it with an extra, and then refuse it for having no hash.
+    "${pip[@]}" install -q --no-deps --require-hashes -r requirements.lock
+    "${pip[@]}" check >&2
     cp requirements.lock .venv/installed.lock
 fi
 

@@ -27,7 +27,7 @@ async def test_the_first_key_wraps_and_all_unwrap() -> None:
 async def test_a_wrapped_key_belongs_to_its_owner() -> None:
     master = LocalMaster.parse(text(OLD))
     (wrapped,) = await master.wrap([(b"wang", b"secret")])
-    damaged = Wrapped(wrapped.master_id, wrapped.blob[:-1] + b"x")
+    damaged = Wrapped(wrapped.master_id, wrapped.blob[:-1] + bytes([wrapped.blob[-1] ^ 1]))
     short = Wrapped(wrapped.master_id, b"")
     assert await master.unwrap([(b"li", wrapped), (b"wang", damaged), (b"wang", short)]) == [None] * 3
 
