@@ -68,14 +68,14 @@ async def fill(bench: Bench, total: int, length: int, *, secure: bool) -> str:
         persons: list[UUID] = [uuid4() for _ in range(total // length)]
         for first in range(0, len(persons), AT_ONCE):
             streams = [
-                (f"customer-{person}", life(number, length))
+                (f"customer-{person}", life(number, length), 0)
                 for number, person in enumerate(persons[first : first + AT_ONCE], first)
             ]
             data = await codec.encode_many(streams)
             await store.append_many(
                 [
                     Append(stream, [record(fact, text) for fact, text in zip(facts, texts, strict=True)], 0)
-                    for (stream, facts), texts in zip(streams, data, strict=True)
+                    for (stream, facts, _), texts in zip(streams, data, strict=True)
                 ]
             )
         await keys.close()

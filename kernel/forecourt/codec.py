@@ -17,7 +17,7 @@ import msgspec
 from forecourt import metrics
 from forecourt.events import AnyEvent, Event, Recorded
 from forecourt.eventstore.port import StoredEvent
-from forecourt.privacy.cipher import PersonKey, TamperedCiphertext, is_sealed
+from forecourt.privacy.cipher import PREFIX, KeyLost, PersonKey, TamperedCiphertext, is_sealed, place
 from forecourt.privacy.fields import SEALED
 from forecourt.privacy.keys import Entry, KeyStore, Person
 from forecourt.registry import Registry, TamperedEvent, UndecodableEvent
@@ -28,11 +28,16 @@ _encode_json = msgspec.json.encode
 
 _MEMBER = f'"{SEALED}"'
 
+LOOKUP = 1_000
+"""Events whose keys are looked up together: while those before them are decrypted, the next ones' are on their way."""
+
 
 class _Draft(NamedTuple):
     """A new event with personal values, between object and text."""
 
     at: int
+    stream: str
+    sequence: int
     type: str
     person: Person
     data: dict[str, Any]
@@ -78,18 +83,21 @@ class Codec:
         self._keys = keys
         self._on_damage = on_damage
 
-    async def encode(self, stream: str, events: Sequence[Event]) -> list[str]:
-        """The ``data`` of each event, as JSON text; keys of new persons are made in one go."""
-        return (await self.encode_many([(stream, events)]))[0]
+    async def encode(self, stream: str, events: Sequence[Event], *, after: int) -> list[str]:
+        """The ``data`` of each event, as JSON text, to be appended after sequence ``after`` and nowhere else.
 
-    async def encode_many(self, streams: Sequence[tuple[str, Sequence[Event]]]) -> list[list[str]]:
+        Keys of new persons are made in one go.
+        """
+        return (await self.encode_many([(stream, events, after)]))[0]
+
+    async def encode_many(self, streams: Sequence[tuple[str, Sequence[Event], int]]) -> list[list[str]]:
         """The same for events of several streams, still with one lookup of keys."""
         texts: list[list[str]] = []
         drafts: list[tuple[list[str], _Draft]] = []
-        for stream, events in streams:
+        for stream, events, after in streams:
             own: list[str] = []
             for event in events:
-                draft = None if self._keys is None else self._draft(stream, event, len(own))
+                draft = None if self._keys is None else self._draft(stream, event, after, len(own))
                 own.append(event.model_dump_json() if draft is None else "")
                 if draft is not None:
                     drafts.append((own, draft))
@@ -100,7 +108,7 @@ class Codec:
                 own[draft.at] = _sealed(draft, entries[draft.person])
         return texts
 
-    def _draft(self, stream: str, event: Event, at: int) -> _Draft | None:
+    def _draft(self, stream: str, event: Event, after: int, at: int) -> _Draft | None:
         """An event taken apart, None where nothing in it is personal."""
         fields = self.registry.personal_fields(type(event))
         if fields is None:
@@ -108,7 +116,8 @@ class Codec:
         data = event.model_dump(mode="json")
         if not (private := fields.split(data)):
             return None
-        return _Draft(at, self.registry.type_of(type(event)), fields.person_of(data, stream), data, private)
+        type_, person = self.registry.type_of(type(event)), fields.person_of(data, stream)
+        return _Draft(at, stream, after + at + 1, type_, person, data, private)
 
     async def decode(self, batch: Sequence[StoredEvent]) -> list[Recorded[AnyEvent]]:
         """The typed events of a batch, with one lookup of keys. Raises `UndecodableEvent`."""
@@ -121,31 +130,34 @@ class Codec:
 
     async def _decode(self, batch: Sequence[StoredEvent]) -> list[Recorded[AnyEvent]]:
         opened = [self._open(stored) if _MEMBER in stored.data else None for stored in batch]
-        persons = {stored.person for stored in opened if stored is not None}
-        if not persons:
+        sealed = [(index, one) for index, one in enumerate(opened) if one is not None]
+        if not sealed:
             return self.registry.decode_all(batch)
         if self._keys is None:
-            at = next(index for index, stored in enumerate(opened) if stored is not None)
-            raise UndecodableEvent(batch[at], "is encrypted, and there are no keys here")
+            raise UndecodableEvent(batch[sealed[0][0]], "is encrypted, and there are no keys here")
         read = self.registry.read
-        lookup = asyncio.ensure_future(self._keys.get(persons))
+        parts = [sealed[start : start + LOOKUP] for start in range(0, len(sealed), LOOKUP)]
+        lookup = _look_up(self._keys, parts[0])
+        lost: set[Person] = set()
         try:
             # One turn of the loop: the keys are looked up while the other events are decoded.
             await asyncio.sleep(0)
             found: list[Any] = [
-                read(stored, None) if sealed is None else None
-                for stored, sealed in zip(batch, opened, strict=True)
+                read(stored, None) if one is None else None for stored, one in zip(batch, opened, strict=True)
             ]
-            entries = await lookup
+            for part, following in zip(parts, [*parts[1:], None], strict=True):
+                entries = await lookup
+                if following is not None:
+                    lookup = _look_up(self._keys, following)
+                    await asyncio.sleep(0)
+                for index, one in part:
+                    stored, entry = batch[index], entries.get(one.person)
+                    if entry is None or (type(entry) is PersonKey and not _unseal(one, entry, stored)):
+                        lost.add(one.person)
+                    found[index] = read(stored, one.data)
         finally:
             lookup.cancel()
-        for index, sealed in enumerate(opened):
-            if sealed is not None:
-                entry = entries.get(sealed.person)
-                if type(entry) is PersonKey:
-                    _unseal(sealed, entry, batch[index])
-                found[index] = read(batch[index], sealed.data)
-        if lost := persons - entries.keys():
+        if lost:
             metrics.LOST_KEYS.inc(len(lost))
             self._on_damage(self.registry.service, Damage("person-key-lost", tuple(sorted(lost))))
         return found
@@ -194,31 +206,34 @@ class Codec:
             self._on_damage(self.registry.service, Damage("snapshot-tampered", (person,)))
             return None
 
-    def on_erased(self, forget: Callable[[str], None]) -> None:
-        """Have ``forget`` called with each own stream of a person that is erased, in whatever process."""
-        if self._keys is None:
-            return
-        categories = self.registry.own_categories()
+    def on_erased(self, forget: Callable[[], None]) -> None:
+        """Have ``forget`` called when somebody is erased, in whatever process, or may have been."""
+        if self._keys is not None:
+            self._keys.on_destroyed(lambda _person: forget())
 
-        def forget_streams(person: Person) -> None:
-            for category in categories:
-                forget(f"{category}-{person}")
 
-        self._keys.on_destroyed(forget_streams)
+def _look_up(keys: KeyStore, part: Sequence[tuple[int, _Sealed]]) -> "asyncio.Future[dict[Person, Entry]]":
+    return asyncio.ensure_future(keys.get({sealed.person for _, sealed in part}))
 
 
 def _sealed(draft: _Draft, entry: Entry) -> str:
     # Of somebody who was erased, what comes late is not written any more.
     if isinstance(entry, PersonKey):
-        bound_to = f"{draft.person}|{draft.type}".encode()
+        bound_to = place(PREFIX, draft.person, draft.type, draft.stream, draft.sequence)
         draft.data[SEALED] = entry.seal(_encode_json(draft.private), bound_to)
     return _encode_json(draft.data).decode()
 
 
-def _unseal(draft: _Sealed, key: PersonKey, stored: StoredEvent) -> None:
-    if not is_sealed(draft.text):
+def _unseal(sealed: _Sealed, key: PersonKey, stored: StoredEvent) -> bool:
+    """Put the personal values in their places; False where they were encrypted with a key that is lost."""
+    text = sealed.text
+    if not is_sealed(text):
         raise TamperedEvent(stored, f"{SEALED}: is not an encrypted text")
+    bound_to = place(text, sealed.person, stored.type, stored.stream, stored.sequence)
     try:
-        draft.data.update(_decode_json(key.unseal(draft.text, f"{draft.person}|{stored.type}".encode())))
+        sealed.data.update(_decode_json(key.unseal(text, bound_to)))
+    except KeyLost:
+        return False
     except (TamperedCiphertext, msgspec.DecodeError):
         raise TamperedEvent(stored, f"{SEALED}: the encrypted values were tampered with") from None
+    return True

@@ -248,7 +248,7 @@ class Loaded(Generic[S]):
     """A stream's state in memory, and what is needed to append after it.
 
     ``known`` maps ids of events in the stream to (sequence, position). ``unfolded`` are events after ``state``: that of
-    an aggregate that is not used again is never worked out.
+    an aggregate that is not used again is never worked out. ``era`` is the handler's when it was read.
     """
 
     state: S
@@ -258,6 +258,7 @@ class Loaded(Generic[S]):
     known: dict[UUID, tuple[int, int]] = field(default_factory=dict)
     actors: Actors = field(default_factory=lambda: NOBODY)
     unfolded: Sequence[Event] = ()
+    era: int = 0
 
     def fold(self, decider: "Decider[S]") -> S:
         """The state with nothing left to fold."""
@@ -312,7 +313,8 @@ class CommandHandler:
         self._snapshots = snapshots
         self._cache: OrderedDict[str, Loaded[Any]] = OrderedDict()
         self._cache_size = cache_size
-        codec.on_erased(self.forget)
+        self._era = 0
+        codec.on_erased(self.forget_all)
 
     async def execute(
         self, decider: Decider[Any], command: Command, context: Context, *, expected: int | None = None
@@ -355,7 +357,7 @@ class CommandHandler:
         Raises the store's errors.
         """
         created = [self._create(decider, command, context) for command, context in commands]
-        data = await self._codec.encode_many([(one.stream, one.events) for one in created])
+        data = await self._codec.encode_many([(one.stream, one.events, 0) for one in created])
         appends = [
             Append(
                 one.stream,
@@ -428,6 +430,11 @@ class CommandHandler:
         """Drop a stream's state from the cache."""
         self._cache.pop(stream, None)
 
+    def forget_all(self) -> None:
+        """Drop all states, also those that are being read: any may hold texts about somebody who is erased."""
+        self._era += 1
+        self._cache.clear()
+
     async def _obtain(
         self, decider: Decider[Any], stream: str, command: Command, fresh: bool
     ) -> tuple[Loaded[Any], bool]:
@@ -438,7 +445,7 @@ class CommandHandler:
                 return cached, False
             if command.creates is True:
                 # Most likely nothing is there yet: the append itself finds out, without a read before it.
-                return Loaded(decider.initial), False
+                return Loaded(decider.initial, era=self._era), False
         return await self._load(decider, stream), True
 
     async def _attempt(
@@ -478,7 +485,7 @@ class CommandHandler:
                 return None
             return Outcome(aggregate_id, version, current.position, unchanged=True)
         decider.duties.check(command, context.actor_id, loaded.actors)
-        data = await self._codec.encode(stream, events)
+        data = await self._codec.encode(stream, events, after=version)
         new = [
             self._new_event(event, text, index, context)
             for index, (event, text) in enumerate(zip(events, data, strict=True))
@@ -524,6 +531,7 @@ class CommandHandler:
             dict(before.known),
             decider.duties.after(before.actors, events, new[0].actor_id),
             events,
+            before.era,
         )
         for happened in events:
             after.ownership = decider.ownership.after(after.ownership, happened)
@@ -534,10 +542,10 @@ class CommandHandler:
             await self._snapshot(decider, stream, after)
 
     async def _load(self, decider: Decider[Any], stream: str) -> Loaded[Any]:
-        cached = self._cache.get(stream)
+        era, cached = self._era, self._cache.get(stream)
         start = cached or await self._from_snapshot(decider, stream)
         start.fold(decider)
-        loaded = replace(start, known=dict(start.known))
+        loaded = replace(start, known=dict(start.known), era=era)
         async for page in self._store.read_stream(stream, after=loaded.version):
             for recorded in await self._codec.decode(page):
                 meta = recorded.meta
@@ -553,7 +561,7 @@ class CommandHandler:
         return loaded
 
     def _keep(self, stream: str, loaded: Loaded[Any]) -> None:
-        if self._cache_size <= 0:
+        if self._cache_size <= 0 or loaded.era != self._era:
             return
         present = self._cache.get(stream)
         if present is None or present.version <= loaded.version:

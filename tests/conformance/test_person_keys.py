@@ -85,7 +85,7 @@ async def test_a_person_without_a_key_never_gets_one_once_erased(keys: KeyStore)
 
 
 async def test_who_wants_to_know_is_told_of_a_destroyed_key(keys: KeyStore) -> None:
-    told: list[str] = []
+    told: list[str | None] = []
     keys.on_destroyed(told.append)
     wang = person()
     await keys.destroy(wang, NOW)

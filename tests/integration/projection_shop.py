@@ -166,7 +166,9 @@ class Bank:
 
     async def tell(self, account_id: UUID, *events: Event, dealer: str = "D001") -> int:
         """Append events to an account's stream; answers the position."""
-        data = await self.codec.encode(f"account-{account_id}", events)
+        data = await self.codec.encode(
+            f"account-{account_id}", events, after=self._versions.get(account_id, 0)
+        )
         rows = [(f"bank.{event.event_name}", text) for event, text in zip(events, data, strict=True)]
         return await self.tell_raw(account_id, *rows, dealer=dealer)
 

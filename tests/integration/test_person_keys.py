@@ -3,11 +3,12 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -21,9 +22,10 @@ from forecourt.access.ownership import Ownership
 from forecourt.codec import Codec
 from forecourt.config import ConfigError, Settings, load_from
 from forecourt.events import Event, Personal
+from forecourt.privacy import keys_postgres
 from forecourt.privacy.cipher import PersonKey
 from forecourt.privacy.keys import Destroyed
-from forecourt.privacy.keys_postgres import PostgresKeys, UnknownMasterKey, open_keys
+from forecourt.privacy.keys_postgres import PersonKeyLost, PostgresKeys, UnknownMasterKey, open_keys
 from forecourt.privacy.master import LocalMaster, MasterKeyUnavailable, VaultTransit
 from forecourt.registry import build_registry
 from forecourt.snapshots import PostgresSnapshots, Snapshot
@@ -96,7 +98,7 @@ async def test_no_key_is_stored_unwrapped(pool: Pool) -> None:
         key = (await keys.obtain([wang]))[wang]
         assert isinstance(key, PersonKey)
         blob = await pool.fetchval("SELECT wrapped FROM keys.person_key")
-        sealed = base64.b64decode(key.seal(b"x", b"").removeprefix("enc:v1:"))
+        sealed = base64.b64decode(key.seal(b"x", b"").removeprefix("enc:v2:"))[8:]
         raw = AESGCM(OLD).decrypt(blob[:12], blob[12:], wang.encode())
         assert AESGCM(raw).decrypt(sealed[:12], sealed[12:], b"") == b"x"
         assert raw not in blob
@@ -107,7 +109,7 @@ async def test_a_destroyed_key_is_gone_from_other_processes_and_from_the_table(p
     async with opened(pool) as one, opened(pool) as two:
         await one.obtain([wang])
         await two.get([wang])
-        told: list[str] = []
+        told: list[str | None] = []
         two.on_destroyed(told.append)
         fingerprint = await pool.fetchval("SELECT encode(sha256(wrapped), 'hex') FROM keys.person_key")
         destroyed = await one.destroy(wang, NOW)
@@ -161,6 +163,82 @@ async def test_a_damaged_key_is_lost_and_the_others_are_not(pool: Pool) -> None:
         await keys.obtain([wang, li])
         await pool.execute("UPDATE keys.person_key SET wrapped = '\\x00' WHERE person_id = $1", UUID(wang))
         assert list(await keys.get([wang, li])) == [li]
+
+
+async def test_writing_about_somebody_whose_key_is_lost_is_refused_and_others_do_not_wait(pool: Pool) -> None:
+    wang, li, new = persons(3)
+    async with opened(pool, cache_size=0) as keys:
+        await keys.obtain([wang, li])
+        await pool.execute("UPDATE keys.person_key SET wrapped = '\\x00' WHERE person_id = $1", UUID(wang))
+        asked = (keys.obtain([one]) for one in (wang, li, new))
+        refused, found, made = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(refused, PersonKeyLost)
+    assert isinstance(found, dict)
+    assert isinstance(made, dict)
+    assert (list(found), list(made)) == ([li], [new])
+
+
+class Wire:
+    """Connections to the server that can be cut off without either end being told."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._target = (parts.hostname, parts.port or 5432)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._passing = asyncio.Event()
+        self._passing.set()
+
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on what either end says, until it is cut."""
+        there_reader, there_writer = await asyncio.open_connection(*self._target)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._one_way(reader, there_writer))
+                both.create_task(self._one_way(there_reader, writer))
+        finally:
+            for end in (writer, there_writer):
+                end.transport.abort()
+                with suppress(OSError):
+                    await end.wait_closed()
+
+    async def _one_way(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while heard := await source.read(65536):
+                await self._passing.wait()
+                sink.write(heard)
+            sink.write_eof()
+
+    @asynccontextmanager
+    async def laid(self) -> AsyncIterator[int]:
+        """The port on which it is reached."""
+        server = await asyncio.start_server(self.pass_on, "127.0.0.1", 0)
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+            self._passing.set()
+
+    def cut(self) -> None:
+        """From now on nothing arrives."""
+        self._passing.clear()
+
+
+async def test_a_connection_that_went_silent_is_given_up_with_all_that_is_cached(
+    pool: Pool, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_postgres, "HEARTBEAT_SECONDS", 0.1)
+    wire, parts, (wang,) = Wire(database_url), urlsplit(database_url), persons(1)
+    async with wire.laid() as port:
+        url = parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{port}")).geturl()
+        async with asyncpg.create_pool(url, min_size=1, max_size=4) as distant:
+            keys = await PostgresKeys.open(distant, LocalMaster([OLD]))
+            await keys.obtain([wang])
+            assert wang in keys._cache
+            wire.cut()
+            async with opened(pool) as here:
+                await here.destroy(wang, NOW)
+            await poll_async(lambda: not keys._listening, what="the silence to be noticed")
+            assert not keys._cache
+            await keys.close()
+            distant.terminate()
 
 
 async def test_the_master_key_is_rotated_and_the_old_one_may_go(pool: Pool) -> None:

@@ -62,7 +62,7 @@ class House:
         dealer_id: str = "",
         brand: str = "",
     ) -> None:
-        (data,) = await Codec(service.registry, self.keys).encode(stream, [event])
+        (data,) = await Codec(service.registry, self.keys).encode(stream, [event], after=after)
         type_ = service.registry.type_of(type(event))
         new = NewEvent(
             id=uuid4(),

@@ -1,7 +1,10 @@
 """One person's key at work: AES-256-GCM, and the text form of what it encrypts; and hashes with a key.
 
-The text form is ``enc:v1:`` and the Base64 of nonce (12 bytes), ciphertext and tag (16 bytes). What a text is
-bound to (whose it is, and which field of what) is authenticated: moved elsewhere, it does not decrypt.
+The text form is ``enc:v2:`` and the Base64 of two marks (4 bytes each), nonce (12 bytes), ciphertext and tag (16
+bytes). What a text is bound to (whose it is, and where it stands) is authenticated: moved elsewhere, it does not
+decrypt. The marks, of that and of the key, tell a text that was tampered with from one whose key is lost and whose
+person has another one now. Texts of the first form, ``enc:v1:``, have no marks; those of events are bound to person
+and type only.
 """
 
 import hashlib
@@ -14,15 +17,22 @@ from typing import TypeGuard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-PREFIX = "enc:v1:"
+PREFIX = "enc:v2:"
+FIRST_PREFIX = "enc:v1:"
 KEY_BYTES = 32
 NONCE_BYTES = 12
+MARK_BYTES = 4
+"""Of 2**32 lost keys one is taken for tampering: it is a hint, the tag is what protects."""
 
 _SKIP = len(PREFIX)
 
 
 class TamperedCiphertext(Exception):
     """An encrypted text is damaged, or was put where it does not belong."""
+
+
+class KeyLost(TamperedCiphertext):
+    """An encrypted text is of a key that the person does not have any more."""
 
 
 def new_key() -> bytes:
@@ -37,8 +47,15 @@ def randoms(count: int, size: int) -> list[bytes]:
 
 
 def is_sealed(value: object) -> TypeGuard[str]:
-    """Whether a value from stored data is in the encrypted text form."""
-    return isinstance(value, str) and value.startswith(PREFIX)
+    """Whether a value from stored data is in an encrypted text form."""
+    return isinstance(value, str) and value.startswith((PREFIX, FIRST_PREFIX))
+
+
+def place(text: str, person: str, type_: str, stream: str, sequence: int) -> bytes:
+    """What the encrypted text of an event is bound to: whose it is and, but for the first form, where it stands."""
+    if text.startswith(FIRST_PREFIX):
+        return f"{person}|{type_}".encode()
+    return f"{person}|{type_}|{stream}|{sequence}".encode()
 
 
 class PersonKey:
@@ -53,19 +70,34 @@ class PersonKey:
     def seal(self, plain: bytes, bound_to: bytes) -> str:
         """``plain`` encrypted, in the text form."""
         nonce = os.urandom(NONCE_BYTES)
-        sealed = nonce + AESGCM(self._key).encrypt(nonce, plain, bound_to)
+        marks = _mark(bound_to) + _mark(self._key)
+        sealed = marks + nonce + AESGCM(self._key).encrypt(nonce, plain, bound_to)
         return PREFIX + b2a_base64(sealed, newline=False).decode()
 
     def unseal(self, text: str, bound_to: bytes) -> bytes:
-        """What was sealed. Raises `TamperedCiphertext`."""
+        """What was sealed. Raises `TamperedCiphertext`, as `KeyLost` where it was sealed here with another key."""
+        start = 0 if text.startswith(FIRST_PREFIX) else 2 * MARK_BYTES
+        end = start + NONCE_BYTES
         try:
             sealed = a2b_base64(text[_SKIP:])
-            return AESGCM(self._key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
-        except (InvalidTag, NotBase64, ValueError) as error:
+            return AESGCM(self._key).decrypt(sealed[start:end], sealed[end:], bound_to)
+        except InvalidTag:
+            if (
+                start
+                and sealed[:MARK_BYTES] == _mark(bound_to)
+                and sealed[MARK_BYTES:start] != _mark(self._key)
+            ):
+                raise KeyLost("encrypted text is of another key") from None
+            raise TamperedCiphertext("encrypted text does not decrypt (InvalidTag)") from None
+        except (NotBase64, ValueError) as error:
             raise TamperedCiphertext(f"encrypted text does not decrypt ({type(error).__name__})") from None
 
     def __reduce__(self) -> str:
         raise TypeError("a person's key is not pickled")
+
+
+def _mark(what: bytes) -> bytes:
+    return hashlib.sha256(b"forecourt mark" + what).digest()[:MARK_BYTES]
 
 
 class KeyedHash:

@@ -22,7 +22,7 @@ import msgspec
 from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.codec import Damage, OnDamage, not_told
 from forecourt.eventstore.port import EventStore, StoredEvent
-from forecourt.privacy.cipher import PersonKey, TamperedCiphertext, is_sealed
+from forecourt.privacy.cipher import PersonKey, TamperedCiphertext, is_sealed, place
 from forecourt.privacy.fields import ERASED, SEALED
 from forecourt.privacy.keys import Destroyed, KeyStore
 from forecourt.privacy.keys import Entry as KeyEntry
@@ -176,7 +176,7 @@ def _opened(
         living = [(owner, key) for owner in owners if isinstance(key := keys.get(owner), PersonKey)]
         for owner, key in living:
             try:
-                private = _unsealed(key, sealed, f"{owner}|{event.type}")
+                private = _unsealed(key, sealed, owner, event)
             except TamperedCiphertext:
                 continue
             data = {**left, **private}
@@ -189,10 +189,11 @@ def _opened(
     return None, ()
 
 
-def _unsealed(key: PersonKey, sealed: object, bound_to: str) -> dict[str, Any]:
+def _unsealed(key: PersonKey, sealed: object, owner: str, event: StoredEvent) -> dict[str, Any]:
     if not is_sealed(sealed):
         raise TamperedCiphertext("is not an encrypted text")
-    return _decode(key.unseal(sealed, bound_to.encode()))
+    bound_to = place(sealed, owner, event.type, event.stream, event.sequence)
+    return _decode(key.unseal(sealed, bound_to))
 
 
 def _differing(left: dict[str, Any], data: dict[str, Any]) -> tuple[str, ...]:

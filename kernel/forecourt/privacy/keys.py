@@ -34,7 +34,8 @@ class Destroyed:
 
 
 Entry = PersonKey | Destroyed
-OnDestroyed = Callable[[Person], None]
+OnDestroyed = Callable[[Person | None], None]
+"""Told whose key was destroyed; None: it may be anybody's, since announcements were not heard for a while."""
 
 
 class Hashes(Protocol):

@@ -17,6 +17,7 @@ import asyncpg
 
 from forecourt import logs
 from forecourt.config import ConfigError, Settings
+from forecourt.errors import DataDamaged
 from forecourt.privacy.cipher import KEY_BYTES, KeyedHash, PersonKey, new_key, randoms
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
@@ -26,6 +27,8 @@ log = logs.get(__name__)
 
 CHANNEL = "forecourt_key_destroyed"
 RECONNECT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 10.0
+"""How often the connection that hears of destroyed keys is tried: one that was cut off in silence hears of none."""
 ROTATED_AT_ONCE = 1_000
 LINGER_SECONDS = 0.008
 """Longer than the event store's: those who got their keys together append together, without waiting again."""
@@ -52,6 +55,10 @@ _HASH_KEY = "SELECT master_id, wrapped FROM keys.hash_key WHERE name = $1"
 
 class UnknownMasterKey(Exception):
     """Keys are wrapped with a master key that this process was not given; the message has its id."""
+
+
+class PersonKeyLost(DataDamaged):
+    """A person's key is there, and cannot be unwrapped: nothing can be recorded about them that is personal."""
 
 
 class _Wanted(NamedTuple):
@@ -130,7 +137,10 @@ class PostgresKeys:
         return found
 
     async def obtain(self, persons: Collection[Person]) -> dict[Person, Entry]:
-        """The same, with a new key for each person who has none; callers at the same time share a statement."""
+        """The same, with a new key for each person who has none; callers at the same time share a statement.
+
+        Raises `PersonKeyLost`.
+        """
         found, missing = self._cached(persons)
         if missing:
             for person in missing:
@@ -171,18 +181,25 @@ class PostgresKeys:
             self._cache.popitem(last=False)
 
     async def _fetch(self, persons: Collection[Person]) -> dict[Person, Entry]:
-        news, known = self._news, list(filter(is_canonical, persons))
+        news = self._news
         self.queries += 1
-        rows = await self._pool.fetch(_LOOKUP, known)
-        living = [(person, Wrapped(master, blob)) for person, master, blob in rows if blob is not None]
-        keys = await self._master.unwrap([(person.encode(), wrapped) for person, wrapped in living])
+        try:
+            rows = await self._pool.fetch(_LOOKUP, persons)
+        except asyncpg.DataError:
+            # Damaged data may name what is no person at all.
+            persons = list(filter(is_canonical, persons))
+            rows = await self._pool.fetch(_LOOKUP, persons)
+        living = [row for row in rows if row["wrapped"] is not None]
+        keys = await self._master.unwrap(
+            [(person.encode(), Wrapped(master_id, blob)) for person, master_id, blob in living]
+        )
         entries: dict[Person, Entry] = {
-            person: PersonKey(key) for (person, _), key in zip(living, keys, strict=True) if key is not None
+            row["person"]: PersonKey(key) for row, key in zip(living, keys, strict=True) if key is not None
         }
         if lost := len(living) - len(entries):
             log.error("keys of persons cannot be unwrapped", count=lost)
         if len(living) < len(rows):
-            gone = await self._pool.fetch(_DESTROYED, known)
+            gone = await self._pool.fetch(_DESTROYED, persons)
             # What was destroyed between the two queries is destroyed.
             entries.update({row["person"]: _destroyed(row) for row in gone})
         self._keep(entries, news)
@@ -209,8 +226,12 @@ class PostgresKeys:
                     one.entry.set_exception(error)
             return
         for one in wanted:
-            if not one.entry.done():
-                one.entry.set_result(made[one.person])
+            if one.entry.done():
+                continue
+            if (entry := made.get(one.person)) is not None:
+                one.entry.set_result(entry)
+            else:
+                one.entry.set_exception(PersonKeyLost("the key of this person's data cannot be read"))
 
     async def _create(self, persons: Sequence[Person]) -> dict[Person, Entry]:
         news = self._news
@@ -301,9 +322,12 @@ class PostgresKeys:
         """Have ``forget`` called when a person's key is destroyed, in whatever process."""
         self._forgetters.append(forget)
 
-    def _gone(self, person: Person) -> None:
+    def _gone(self, person: Person | None) -> None:
         self._news += 1
-        self._cache.pop(person, None)
+        if person is None:
+            self._cache.clear()
+        else:
+            self._cache.pop(person, None)
         for forget in self._forgetters:
             forget(person)
 
@@ -328,11 +352,12 @@ class PostgresKeys:
 
             connection.add_termination_listener(stop)
             await connection.add_listener(CHANNEL, self._announced)
-            self._news += 1
+            # Before anything is kept again: what was announced since the last connection was not heard.
+            self._gone(None)
             self._listening = True
             ready.set()
             try:
-                await lost.wait()
+                await _until_lost(connection, lost)
             finally:
                 if not connection.is_closed():
                     connection.remove_termination_listener(stop)
@@ -418,6 +443,19 @@ class PostgresKeys:
             " GROUP BY 1 ORDER BY 1"
         )
         return [(row["name"], row["number"]) for row in rows]
+
+
+async def _until_lost(connection: Any, lost: asyncio.Event) -> None:
+    """Return when a connection has ended, or does not answer any more."""
+    while not lost.is_set():
+        try:
+            await asyncio.wait_for(lost.wait(), HEARTBEAT_SECONDS)
+        except TimeoutError:
+            try:
+                await connection.execute("SELECT 1", timeout=HEARTBEAT_SECONDS)
+            except TimeoutError:
+                connection.terminate()
+                return
 
 
 def _hash_owner(name: str) -> bytes:

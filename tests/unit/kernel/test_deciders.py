@@ -248,7 +248,7 @@ async def test_conflicts_are_retried_a_bounded_number_of_times(store: MemoryEven
             return await super().append(stream, events, expected=expected)
 
         async def _one(self) -> list[Any]:
-            text = (await CODEC.encode("", [Added(amount=1)]))[0]
+            text = (await CODEC.encode("", [Added(amount=1)], after=0))[0]
             handler = CommandHandler(self, CODEC)
             return [handler._new_event(Added(amount=1), text, 0, fresh())]
 
