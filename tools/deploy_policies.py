@@ -31,7 +31,10 @@ SECRET_NAME = re.compile(
     r"PASSWORD|PASS$|SECRET|TOKEN$|_KEY$|_URI$|DATABASE_URL|STORE_URL|SMTP_URLS|ACCOUNT_SID"
 )
 FILES = re.compile(r"_FILE$|_PATH$")
-ADAPTER = Path(__file__).parents[1] / "deploy/k8s/prometheus-adapter/values.yaml"
+DEPLOY = Path(__file__).parents[1] / "deploy"
+ADAPTER = DEPLOY / "k8s/prometheus-adapter/values.yaml"
+DASHBOARDS = DEPLOY / "grafana/dashboards"
+JOB = re.compile(r'\bjob=~?\\?"(?P<jobs>[^"\\]+)')
 SERIES = re.compile(r"(?P<name>[a-z_:]+)\{(?P<labels>[^}]*)\}")
 GROUPED = re.compile(r"by \((?P<labels>[a-z_, ]+)\)")
 CLOSING_SECONDS = 5
@@ -232,13 +235,23 @@ def _selected(objects: list[Object], selector: Object) -> list[Object]:
     return [found for found in of_kind(objects, *PODS) if _selects(selector, _labels(found))]
 
 
-def _kept_elsewhere(objects: list[Object], selector: Object) -> bool:
-    """Whether a selector fits the pods that an operator makes."""
-    labels = [
-        found["metadata"].get("labels", {}) | found["spec"].get("inheritedMetadata", {}).get("labels", {})
-        for found in of_kind(objects, "RabbitmqCluster", "Cluster")
-    ]
-    return any(_selects(selector, one) for one in labels)
+def _pods(objects: list[Object], selector: Object) -> list[tuple[str, Mapping[str, str]]]:
+    """Names and labels of the pods that a selector fits, those that operators make among them."""
+    pods = [(_name(found), _labels(found)) for found in of_kind(objects, *PODS)]
+    for found in of_kind(objects, "RabbitmqCluster", "Cluster"):
+        own = found["metadata"].get("labels", {}) | found["spec"].get("inheritedMetadata", {}).get(
+            "labels", {}
+        )
+        pods.append((_name(found), own | _given(found)))
+    return [(name, labels) for name, labels in pods if _selects(selector, labels)]
+
+
+def _given(found: Object) -> Mapping[str, str]:
+    """Labels that an operator gives to its pods."""
+    name = found["metadata"]["name"]
+    if found["kind"] == "Cluster":
+        return {"cnpg.io/cluster": name}
+    return {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "rabbitmq"}
 
 
 def selectors_select(objects: list[Object]) -> Iterator[str]:
@@ -264,7 +277,7 @@ def selectors_select(objects: list[Object]) -> Iterator[str]:
     ]
     selecting += [(found, found["spec"]["podSelector"]) for found in of_kind(objects, "NetworkPolicy")]
     for found, selector in selecting:
-        if not _selected(objects, selector) and not _kept_elsewhere(objects, selector):
+        if not _pods(objects, selector):
             yield f"{_name(found)}: selects nothing"
 
 
@@ -355,6 +368,31 @@ def metrics_are_served(objects: list[Object]) -> Iterator[str]:
                 yield f"{_name(found)}: the adapter does not serve {name}"
             elif missing := served[name] - recorded.get(name, set()):
                 yield f"{_name(found)}: the adapter looks for {name} with {', '.join(sorted(missing))}"
+
+
+def jobs_have_their_names(objects: list[Object]) -> Iterator[str]:
+    """Each PodMonitor gives one job, and rules and dashboards ask for jobs that there are."""
+    known = set()
+    for monitor in of_kind(objects, "PodMonitor"):
+        label = monitor["spec"].get("jobLabel", "")
+        jobs = {labels.get(label) for _, labels in _pods(objects, monitor["spec"]["selector"])}
+        if len(jobs) != 1 or None in jobs:
+            yield f"{_name(monitor)}: the label {label!r} does not give its pods one job"
+        known |= jobs
+    for where, text in _queries(objects):
+        for asked in JOB.finditer(text):
+            if missing := set(asked["jobs"].split("|")) - known:
+                yield f"{where}: asks for the job {', '.join(missing)}, which no PodMonitor gives"
+
+
+def _queries(objects: list[Object]) -> Iterator[tuple[str, str]]:
+    """Where Prometheus is asked, and what."""
+    for found in of_kind(objects, "PrometheusRule"):
+        for group in found["spec"]["groups"]:
+            for rule in group["rules"]:
+                yield rule.get("alert") or rule["record"], rule["expr"]
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        yield path.name, path.read_text()
 
 
 @cache
@@ -455,6 +493,7 @@ POLICIES: tuple[Policy, ...] = (
     network_is_closed,
     autoscalers_fit,
     metrics_are_served,
+    jobs_have_their_names,
     roles_are_complete,
     ends_are_orderly,
     custom_resources,

@@ -273,6 +273,26 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
         ),
     ),
     (
+        policies.jobs_have_their_names,
+        "does not give its pods one job",
+        lambda o: get(o, "PodMonitor", "forecourt")["spec"].pop("jobLabel"),
+    ),
+    (
+        policies.jobs_have_their_names,
+        "ForecourtRoleDown: asks for the job forecourt",
+        lambda o: same(get(o, "PodMonitor", "forecourt"), "spec.jobLabel", "role"),
+    ),
+    (
+        policies.jobs_have_their_names,
+        "operations.json: asks for the job forecourt",
+        lambda o: drop(o, "PodMonitor", "forecourt"),
+    ),
+    (
+        policies.jobs_have_their_names,
+        "ForecourtBrokerDown: asks for the job rabbitmq",
+        lambda o: drop(o, "PodMonitor", "rabbitmq"),
+    ),
+    (
         policies.autoscalers_fit,
         "there is no Deployment sale",
         lambda o: same(get(o, "HorizontalPodAutoscaler", "sales-work"), "spec.scaleTargetRef.name", "sale"),
@@ -345,6 +365,11 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
 ]
 
 CLUSTER: list[tuple[policies.Policy, str, Change]] = [
+    (
+        policies.jobs_have_their_names,
+        "PodMonitor/rabbitmq: the label 'app'",
+        lambda o: same(get(o, "RabbitmqCluster", "rabbitmq"), "metadata.labels", {}),
+    ),
     (
         policies.custom_resources,
         "odd number",
