@@ -160,6 +160,37 @@ def _secret(name: str) -> bool:
     return bool(SECRET_NAME.search(name)) and not FILES.search(name)
 
 
+def event_stores_are_trusted(objects: list[Object]) -> Iterator[str]:
+    """Our processes have the authority of EventStoreDB's certificates to verify them with, and not the nodes' key."""
+    nodes = [
+        found for found in of_kind(objects, "StatefulSet") if _labels(found).get("app") == "eventstoredb"
+    ]
+    for secret in {name for found in nodes for name in _secret_volumes(found)}:
+        for where, found, container in _containers(objects):
+            if not _ours(found):
+                continue
+            volumes = _secret_volumes(found).get(secret, [])
+            mounts = {mount["name"]: mount for mount in container.get("volumeMounts", ())}
+            if not any(mounts.get(volume["name"], {}).get("readOnly") for volume in volumes):
+                yield f"{where}: cannot verify EventStoreDB by {secret}"
+            if any(_keys(volume) != ["ca.crt"] for volume in volumes):
+                yield f"{where}: is given more of {secret} than ca.crt"
+
+
+def _secret_volumes(found: Object) -> dict[str, list[Object]]:
+    """The volumes of a pod that hold Secrets, by the Secret's name."""
+    volumes: dict[str, list[Object]] = {}
+    for volume in _pod(found).get("volumes", ()):
+        if "secret" in volume:
+            volumes.setdefault(volume["secret"]["secretName"], []).append(volume)
+    return volumes
+
+
+def _keys(volume: Object) -> list[str]:
+    """The keys of its Secret that a volume holds; none where it holds all."""
+    return [item["key"] for item in volume["secret"].get("items", ())]
+
+
 @cache
 def variables() -> frozenset[str]:
     """Every variable that a settings class reads."""
@@ -487,6 +518,7 @@ POLICIES: tuple[Policy, ...] = (
     containers_have_probes,
     images_are_pinned,
     secrets_are_references,
+    event_stores_are_trusted,
     variables_exist,
     ports_match,
     selectors_select,

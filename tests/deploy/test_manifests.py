@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kurrentdbclient.connection_spec import ConnectionSpec
 
 from forecourt.config import Settings, load_from
 from forecourt.discovery import find_services
+from forecourt.eventstore import eventstoredb
 from forecourt.rpc import wiring
 from tests.deploy.manifests import Object, get, objects_of
 from tests.deploy.places import ROOT
 from tools import deploy_policies as policies
 
 Change = Callable[[list[Object]], Any]
+
+DEPLOYMENT = ROOT / "docs/deployment.md"
 
 
 @pytest.fixture(autouse=True)
@@ -366,6 +371,21 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
 
 CLUSTER: list[tuple[policies.Policy, str, Change]] = [
     (
+        policies.event_stores_are_trusted,
+        "customer-migrate: process: cannot verify EventStoreDB",
+        lambda o: pod(o, "customer-migrate", "Job")["volumes"].pop(0),
+    ),
+    (
+        policies.event_stores_are_trusted,
+        "sales-serve: process: cannot verify EventStoreDB",
+        lambda o: container(o)["volumeMounts"].pop(0),
+    ),
+    (
+        policies.event_stores_are_trusted,
+        "is given more of eventstoredb-certificate than ca.crt",
+        lambda o: pod(o)["volumes"][0]["secret"].pop("items"),
+    ),
+    (
         policies.jobs_have_their_names,
         "PodMonitor/rabbitmq: the label 'app'",
         lambda o: same(get(o, "RabbitmqCluster", "rabbitmq"), "metadata.labels", {}),
@@ -423,6 +443,25 @@ def test_the_cluster_keeps_events_in_eventstoredb_alone() -> None:
         for one in found["spec"]["template"]["spec"]["containers"]:
             (reference,) = [v["valueFrom"] for v in one["env"] if v["name"] == "EVENT_STORE_URL"]
             assert reference["secretKeyRef"]["optional"] is False
+
+
+def test_the_address_of_eventstoredb_names_the_authority_that_is_mounted(tmp_path: Path) -> None:
+    """The one that is documented, as the client reads it: whom it asks, and whom it believes."""
+    [address] = re.findall(r"^EVENT_STORE_URL=(esdb:\S+)$", DEPLOYMENT.read_text(), re.MULTILINE)
+    assert load_from(Settings, SECRETS | {"EVENT_STORE_URL": address}).store == address
+    spec = ConnectionSpec(address)
+    nodes = get(objects_of("cluster"), "StatefulSet", "eventstoredb")["spec"]["replicas"]
+    assert spec.targets == [f"eventstoredb-{node}.eventstoredb:2113" for node in range(nodes)]
+    [mount] = [
+        one["mountPath"]
+        for one in container(objects_of("cluster"))["volumeMounts"]
+        if one["name"] == "event-store-ca"
+    ]
+    assert (spec.options.tls, spec.options.tls_ca_file) == (True, f"{mount}/ca.crt")
+    authority = tmp_path / "ca.crt"
+    authority.write_text("what is in it")
+    client = eventstoredb._new_client(address.replace(f"{mount}/ca.crt", str(authority)))
+    assert client.root_certificates == b"what is in it"
 
 
 SECRETS = {
