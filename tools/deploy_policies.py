@@ -37,6 +37,18 @@ DASHBOARDS = DEPLOY / "grafana/dashboards"
 JOB = re.compile(r'\bjob=~?\\?"(?P<jobs>[^"\\]+)')
 SERIES = re.compile(r"(?P<name>[a-z_:]+)\{(?P<labels>[^}]*)\}")
 GROUPED = re.compile(r"by \((?P<labels>[a-z_, ]+)\)")
+CONNECTIONS = {"serve": 11, "work": 16, "project": 13, "relay": 12, "migrate": 4}
+"""The connections to PostgreSQL that a process of one service holds at most: docs/operating.md, Leases and failover."""
+
+STANDBY_CONNECTIONS = 9
+"""The same for a `project` or `relay` that waits for the lease."""
+
+RESERVED_CONNECTIONS = 3
+"""What PostgreSQL keeps back for its superuser."""
+
+CONNECTION_SECONDS = 600
+"""What a connection may live at most where `serve` is scaled: its client looks for new processes when it ends."""
+
 CLOSING_SECONDS = 5
 """What a process takes to close its connections after it has drained."""
 
@@ -226,9 +238,16 @@ def variables_exist(objects: list[Object]) -> Iterator[str]:
                 yield f"{where}: is not given {name}"
 
 
+def _configured(objects: list[Object], found: Object) -> dict[str, str]:
+    """What a workload's containers are given by ConfigMaps."""
+    maps = {one["metadata"]["name"]: one.get("data", {}) for one in of_kind(objects, "ConfigMap")}
+    sources = [source for container in _pod(found)["containers"] for source in container.get("envFrom", ())]
+    names = [source.get("configMapRef", {}).get("name") for source in sources]
+    return {key: value for name in names for key, value in maps.get(name, {}).items()}
+
+
 def ports_match(objects: list[Object]) -> Iterator[str]:
     """Services, probes and listen addresses name ports that containers open."""
-    maps = {found["metadata"]["name"]: found.get("data", {}) for found in of_kind(objects, "ConfigMap")}
     for where, found, container in _containers(objects):
         ports = {port.get("name"): port["containerPort"] for port in container.get("ports", ())}
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -237,10 +256,7 @@ def ports_match(objects: list[Object]) -> Iterator[str]:
                 if port is not None and port not in ports and port not in ports.values():
                     yield f"{where}: {probe} asks port {port}, which is not open"
         if _ours(found) and ports:
-            values = [
-                maps.get(s.get("configMapRef", {}).get("name"), {}) for s in container.get("envFrom", ())
-            ]
-            listen = {k: v for given in values for k, v in given.items()}
+            listen = _configured(objects, found)
             for name, variable in (("grpc", "GRPC_LISTEN"), ("http", "HTTP_LISTEN")):
                 if name in ports and listen.get(variable) != f"0.0.0.0:{ports[name]}":
                     yield f"{where}: {variable} is not port {name}"
@@ -347,7 +363,10 @@ def network_is_closed(objects: list[Object]) -> Iterator[str]:
 
 
 def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
-    """Targets exist, `serve` goes by processor, `work` by its own queues; no fixed number of replicas beside it."""
+    """Targets exist, `serve` goes by processor, `work` by its own queues; no fixed number of replicas beside it.
+
+    Clients of `serve` come to know new processes soon enough.
+    """
     workloads = {(found["kind"], found["metadata"]["name"]): found for found in of_kind(objects, *PODS)}
     targets = set()
     for found in of_kind(objects, "HorizontalPodAutoscaler"):
@@ -363,6 +382,9 @@ def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
             yield f"{_name(found)}: the least is more than the most"
         kinds = {metric["type"] for metric in found["spec"]["metrics"]}
         role = _labels(target).get("role")
+        lifetime = float(_configured(objects, target).get("FORECOURT_CONNECTION_SECONDS", 3600))
+        if role == "serve" and lifetime > CONNECTION_SECONDS:
+            yield f"{_name(found)}: connections go on for {lifetime:g} s, and new processes wait for calls"
         if kinds != {"serve": {"Resource"}, "work": {"External"}}.get(role or "", kinds):
             yield f"{_name(found)}: {role} is scaled by {sorted(kinds)}"
         for metric in found["spec"]["metrics"]:
@@ -378,6 +400,35 @@ def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
             and found["metadata"]["name"] not in targets
         ):
             yield f"{_name(found)}: has no autoscaler"
+
+
+def connections_suffice(objects: list[Object]) -> Iterator[str]:
+    """PostgreSQL takes all connections of as many processes as there may be, while they are replaced by new ones."""
+    most = {
+        found["spec"]["scaleTargetRef"]["name"]: found["spec"]["maxReplicas"]
+        for found in of_kind(objects, "HorizontalPodAutoscaler")
+    }
+    needed = 0
+    for found in of_kind(objects, "Deployment", "Job"):
+        if _ours(found):
+            role, name = _labels(found)["role"], found["metadata"]["name"]
+            surge = found["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge", 0)
+            others = most.get(name, found["spec"].get("replicas", 1)) + surge - 1
+            each = STANDBY_CONNECTIONS if role in ("project", "relay") else CONNECTIONS[role]
+            needed += CONNECTIONS[role] + others * each
+    for name, limit in _connection_limits(objects):
+        if needed > limit - RESERVED_CONNECTIONS:
+            yield f"{name}: takes {limit - RESERVED_CONNECTIONS} connections, and processes may want {needed}"
+
+
+def _connection_limits(objects: list[Object]) -> Iterator[tuple[str, int]]:
+    """How many connections each PostgreSQL takes."""
+    for found in of_kind(objects, "Cluster"):
+        yield _name(found), int(found["spec"]["postgresql"]["parameters"]["max_connections"])
+    for where, _, container in _containers(objects):
+        for argument in container.get("args", ()):
+            if argument.startswith("max_connections="):
+                yield where, int(argument.partition("=")[2])
 
 
 def metrics_are_served(objects: list[Object]) -> Iterator[str]:
@@ -472,14 +523,10 @@ def roles_are_complete(objects: list[Object]) -> Iterator[str]:
 
 def ends_are_orderly(objects: list[Object]) -> Iterator[str]:
     """Nobody is killed who still drains, and an update takes nothing away before the new is there."""
-    maps = {found["metadata"]["name"]: found.get("data", {}) for found in of_kind(objects, "ConfigMap")}
     for where, found, container in _containers(objects):
         if not _ours(found) or found["kind"] != "Deployment":
             continue
-        values = [maps.get(s.get("configMapRef", {}).get("name"), {}) for s in container.get("envFrom", ())]
-        drain = float(
-            ({k: v for given in values for k, v in given.items()}).get("FORECOURT_DRAIN_SECONDS", 10)
-        )
+        drain = float(_configured(objects, found).get("FORECOURT_DRAIN_SECONDS", 10))
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         grace = _pod(found).get("terminationGracePeriodSeconds", 30)
         if grace < pause + drain + CLOSING_SECONDS:
@@ -524,6 +571,7 @@ POLICIES: tuple[Policy, ...] = (
     selectors_select,
     network_is_closed,
     autoscalers_fit,
+    connections_suffice,
     metrics_are_served,
     jobs_have_their_names,
     roles_are_complete,

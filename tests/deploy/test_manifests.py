@@ -326,6 +326,26 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
         "least is more",
         lambda o: get(o, "HorizontalPodAutoscaler", "sales-work")["spec"].update(minReplicas=99),
     ),
+    (
+        policies.autoscalers_fit,
+        "connections go on for 3600 s",
+        lambda o: config(o).pop("FORECOURT_CONNECTION_SECONDS"),
+    ),
+    (
+        policies.connections_suffice,
+        "takes 997 connections",
+        lambda o: same(get(o, "HorizontalPodAutoscaler", "sales-work"), "spec.maxReplicas", 10),
+    ),
+    (
+        policies.connections_suffice,
+        "takes 997 connections",
+        lambda o: same(get(o, "Deployment", "sales-relay"), "spec.replicas", 14),
+    ),
+    (
+        policies.connections_suffice,
+        "StatefulSet/postgresql: postgresql: takes 497",
+        lambda o: same(container(o, "postgresql", "StatefulSet"), "args.2", "max_connections=500"),
+    ),
     (policies.roles_are_complete, "sales: has the roles", lambda o: drop(o, "Deployment", "sales-relay")),
     (policies.roles_are_complete, "sales: has the roles", lambda o: drop(o, "Job", "sales-migrate")),
     (
@@ -370,6 +390,11 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
 ]
 
 CLUSTER: list[tuple[policies.Policy, str, Change]] = [
+    (
+        policies.connections_suffice,
+        "Cluster/postgresql: takes 497",
+        lambda o: same(get(o, "Cluster", "postgresql"), "spec.postgresql.parameters.max_connections", "500"),
+    ),
     (
         policies.event_stores_are_trusted,
         "customer-migrate: process: cannot verify EventStoreDB",
