@@ -119,6 +119,14 @@ def containers_are_confined(objects: list[Object]) -> Iterator[str]:
             yield f"{where}: has capabilities"
 
 
+def volumes_keep_their_modes(objects: list[Object]) -> Iterator[str]:
+    """What a server has written stays as it left it: the kubelet changes a volume once, before anything is in it."""
+    for found in of_kind(objects, "StatefulSet"):
+        context = _pod(found).get("securityContext", {})
+        if "fsGroup" in context and context.get("fsGroupChangePolicy") != "OnRootMismatch":
+            yield f"{_name(found)}: its files are opened to the group at each mount"
+
+
 def containers_have_limits(objects: list[Object]) -> Iterator[str]:
     """Requests and limits for processor and memory."""
     for where, _, container in _containers(objects):
@@ -561,6 +569,7 @@ def custom_resources(objects: list[Object]) -> Iterator[str]:
 
 POLICIES: tuple[Policy, ...] = (
     containers_are_confined,
+    volumes_keep_their_modes,
     containers_have_limits,
     containers_have_probes,
     images_are_pinned,

@@ -122,6 +122,11 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
         lambda o: container(o)["securityContext"].pop("capabilities"),
     ),
     (
+        policies.volumes_keep_their_modes,
+        "StatefulSet/rabbitmq: its files are opened",
+        lambda o: pod(o, "rabbitmq", "StatefulSet")["securityContext"].pop("fsGroupChangePolicy"),
+    ),
+    (
         policies.containers_have_limits,
         "limits of memory",
         lambda o: container(o)["resources"]["limits"].pop("memory"),
