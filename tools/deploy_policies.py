@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from forecourt.config import ServiceSettings, Settings
 from forecourt.discovery import find_services
+from tools.deploy_network import NEEDED, OURS, SERVE, Edge, End, Object, called, refused, selects, tcp
 
-Object = dict[str, Any]
 Policy = Callable[[list[Object]], Iterator[str]]
 
 PODS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
@@ -37,6 +38,9 @@ DASHBOARDS = DEPLOY / "grafana/dashboards"
 JOB = re.compile(r'\bjob=~?\\?"(?P<jobs>[^"\\]+)')
 SERIES = re.compile(r"(?P<name>[a-z_:]+)\{(?P<labels>[^}]*)\}")
 GROUPED = re.compile(r"by \((?P<labels>[a-z_, ]+)\)")
+ASKED = {"FORECOURT_JWKS_URL": SERVE, "OTEL_EXPORTER_OTLP_ENDPOINT": OURS}
+"""Settings with the address of something elsewhere, and who asks there."""
+
 CONNECTIONS = {"serve": 11, "work": 16, "project": 13, "relay": 12, "migrate": 4}
 """The connections to PostgreSQL that a process of one service holds at most: docs/operating.md, Leases and failover."""
 
@@ -77,17 +81,6 @@ def _containers(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
         pod = _pod(found)
         for container in [*pod.get("initContainers", ()), *pod["containers"]]:
             yield f"{_name(found)}: {container['name']}", found, container
-
-
-def _selects(selector: Object, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector fits; an empty one fits everything."""
-    if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
-        return False
-    for expression in selector.get("matchExpressions", ()):
-        inside = labels.get(expression["key"]) in expression.get("values", ())
-        if (expression["operator"] == "In") != inside:
-            return False
-    return True
 
 
 def _ours(found: Object) -> bool:
@@ -287,7 +280,7 @@ def _open(found: Object) -> set[Any]:
 
 
 def _selected(objects: list[Object], selector: Object) -> list[Object]:
-    return [found for found in of_kind(objects, *PODS) if _selects(selector, _labels(found))]
+    return [found for found in of_kind(objects, *PODS) if selects(selector, _labels(found))]
 
 
 def _pods(objects: list[Object], selector: Object) -> list[tuple[str, Mapping[str, str]]]:
@@ -298,7 +291,7 @@ def _pods(objects: list[Object], selector: Object) -> list[tuple[str, Mapping[st
             "labels", {}
         )
         pods.append((_name(found), own | _given(found)))
-    return [(name, labels) for name, labels in pods if _selects(selector, labels)]
+    return [(name, labels) for name, labels in pods if selects(selector, labels)]
 
 
 def _given(found: Object) -> Mapping[str, str]:
@@ -337,7 +330,7 @@ def selectors_select(objects: list[Object]) -> Iterator[str]:
 
 
 def network_is_closed(objects: list[Object]) -> Iterator[str]:
-    """All is denied to begin with, and every Service has a policy that lets its callers in by its ports."""
+    """All is denied to begin with, no policy admits everybody, and what is needed is admitted at both ends."""
     policies = of_kind(objects, "NetworkPolicy")
     closed = [
         found
@@ -355,7 +348,7 @@ def network_is_closed(objects: list[Object]) -> Iterator[str]:
             found
             for found in policies
             if found["spec"].get("ingress")
-            and any(_selects(found["spec"]["podSelector"], _labels(p)) for p in pods)
+            and any(selects(found["spec"]["podSelector"], _labels(p)) for p in pods)
         ]
         if not let_in:
             yield f"{_name(service)}: no policy says who may call it"
@@ -368,6 +361,22 @@ def network_is_closed(objects: list[Object]) -> Iterator[str]:
             # Servers of operators talk to the cluster's own API, whose address every cluster chooses for itself.
             if ours and not rule.get("to"):
                 yield f"{_name(policy)}: lets out to anywhere"
+    yield from refused(policies, ends_inside(objects), [*NEEDED, *_configured_edges(objects)])
+
+
+def ends_inside(objects: list[Object]) -> list[End]:
+    """The pods of an overlay, as ends of connections."""
+    [namespace] = {found["metadata"]["namespace"] for found in of_kind(objects, "Deployment")}
+    return [End(name, labels, called(namespace), inside=True) for name, labels in _pods(objects, {})]
+
+
+def _configured_edges(objects: list[Object]) -> Iterator[Edge]:
+    """What processes have to reach because a setting says so."""
+    for found in of_kind(objects, "ConfigMap"):
+        for name in ASKED.keys() & found.get("data", {}).keys():
+            url = urlsplit(found["data"][name])
+            port = url.port or (443 if url.scheme == "https" else 80)
+            yield ASKED[name], End(name, anywhere=True), tcp(port)
 
 
 def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
@@ -517,7 +526,7 @@ def roles_are_complete(objects: list[Object]) -> Iterator[str]:
             if _pod(found).get("serviceAccountName") != f"{app}-process":
                 yield f"{_name(found)}: has no account of its own"
             budgets = of_kind(objects, "PodDisruptionBudget")
-            covered = any(_selects(budget["spec"]["selector"], _labels(found)) for budget in budgets)
+            covered = any(selects(budget["spec"]["selector"], _labels(found)) for budget in budgets)
             if found["kind"] == "Deployment" and not covered:
                 yield f"{_name(found)}: has no disruption budget"
     accounts = {found["metadata"]["name"]: found for found in of_kind(objects, "ServiceAccount")}

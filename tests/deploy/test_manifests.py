@@ -238,6 +238,51 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
     ),
     (
         policies.network_is_closed,
+        "sales-serve: is not let out to the name server at UDP 53",
+        lambda o: drop(o, "NetworkPolicy", "names"),
+    ),
+    (
+        policies.network_is_closed,
+        "Deployment/sales-relay: is not let out to StatefulSet/rabbitmq at TCP 5672",
+        lambda o: drop(o, "NetworkPolicy", "servers"),
+    ),
+    (
+        policies.network_is_closed,
+        "Job/sales-migrate: is not let in to StatefulSet/postgresql at TCP 5432",
+        lambda o: same(get(o, "NetworkPolicy", "postgresql"), "spec.ingress.0.ports.0.port", 9999),
+    ),
+    (
+        policies.network_is_closed,
+        "a caller: is not let in to Deployment/sales-serve at TCP 50051",
+        lambda o: drop(o, "NetworkPolicy", "callers"),
+    ),
+    (
+        policies.network_is_closed,
+        "Prometheus: is not let in to Deployment/sales-work at TCP 9100",
+        lambda o: drop(o, "NetworkPolicy", "metrics"),
+    ),
+    (
+        policies.network_is_closed,
+        "the ingress controller: is not let in to Deployment/notify-serve",
+        lambda o: drop(o, "NetworkPolicy", "receipts"),
+    ),
+    (
+        policies.network_is_closed,
+        "Deployment/notify-work: is not let out to a provider at TCP 587",
+        lambda o: drop(o, "NetworkPolicy", "providers"),
+    ),
+    (
+        policies.network_is_closed,
+        "Deployment/sales-serve: is not let out to FORECOURT_JWKS_URL at TCP 443",
+        lambda o: drop(o, "NetworkPolicy", "identity"),
+    ),
+    (
+        policies.network_is_closed,
+        "Deployment/sales-work: is not let out to OTEL_EXPORTER_OTLP_ENDPOINT at TCP 4318",
+        lambda o: config(o).update(OTEL_EXPORTER_OTLP_ENDPOINT="http://collector.monitoring:4318"),
+    ),
+    (
+        policies.network_is_closed,
         "lets everybody in",
         lambda o: get(o, "NetworkPolicy", "callers")["spec"]["ingress"][0].pop("from"),
     ),
