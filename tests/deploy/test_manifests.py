@@ -23,6 +23,7 @@ from tools import deploy_policies as policies
 
 Change = Callable[[list[Object]], Any]
 
+OVERLAYS = ("dev", "single-site", "cluster")
 DEPLOYMENT = ROOT / "docs/deployment.md"
 
 
@@ -45,7 +46,7 @@ def _variables() -> frozenset[str]:
     return frozenset(run.stdout.split())
 
 
-@pytest.mark.parametrize("overlay", ["dev", "single-site", "cluster"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("policy", policies.POLICIES, ids=lambda policy: policy.__name__)
 def test_manifests_keep_the_policies(policy: policies.Policy, overlay: str) -> None:
     assert list(policy(objects_of(overlay))) == []
@@ -539,6 +540,61 @@ def test_the_address_of_eventstoredb_names_the_authority_that_is_mounted(tmp_pat
     assert client.root_certificates == b"what is in it"
 
 
+WHOLE_SECRETS = {
+    "postgresql-owner": {"username", "password"},
+    "eventstoredb-passwords": {"EVENTSTORE_DEFAULT_ADMIN_PASSWORD", "EVENTSTORE_DEFAULT_OPS_PASSWORD"},
+    "eventstoredb-certificate": {"tls.crt", "tls.key", "ca.crt"},
+}
+"""The keys of Secrets that are handed over as a whole, whose readers look for these."""
+
+
+def secret_keys(found: Any) -> Iterator[tuple[str, str, bool]]:
+    """Secret and key of every reference in an object, and whether there is no starting without it."""
+    if isinstance(found, list):
+        for one in found:
+            yield from secret_keys(one)
+    elif isinstance(found, dict):
+        for field, value in found.items():
+            if field == "secretKeyRef":
+                yield value["name"], value["key"], not value.get("optional")
+            elif field in ("secretRef", "secret"):
+                name = value.get("secretName") or value["name"]
+                items = {item["key"] for item in value.get("items", ())}
+                yield from ((name, key, True) for key in items or WHOLE_SECRETS[name])
+            else:
+                yield from secret_keys(value)
+
+
+def test_every_key_of_a_secret_is_documented() -> None:
+    """Which overlay needs it, too."""
+    row = re.compile(
+        r"^\| `([a-z-]+)` \| `([\w.]+)` \| (all|none|`[a-z-]+`(?:, `[a-z-]+`)*) \|", re.MULTILINE
+    )
+    documented = {
+        (secret, key): {"all": OVERLAYS, "none": ()}.get(needed, tuple(re.findall("[a-z-]+", needed)))
+        for secret, key, needed in row.findall(DEPLOYMENT.read_text())
+    }
+    keys = {overlay: set(secret_keys(objects_of(overlay))) for overlay in OVERLAYS}
+    assert set(documented) == {(secret, key) for found in keys.values() for secret, key, _ in found}
+    for overlay, found in keys.items():
+        needed = {(secret, key) for secret, key, required in found if required}
+        assert needed == {one for one, overlays in documented.items() if overlay in overlays}, overlay
+
+
+def test_one_place_gives_labels_to_what_prometheus_selects(tmp_path: Path) -> None:
+    """As documented; the pods and what selects them stay as they are."""
+    [labels] = re.findall(r"^```yaml\n(labels:.*?)^```", DEPLOYMENT.read_text(), re.MULTILINE | re.DOTALL)
+    site = os.path.relpath(ROOT / "deploy/k8s/overlays/single-site", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{site}]\n{labels}")
+    given, plain = objects_of(str(tmp_path)), objects_of("single-site")
+    for found in given:
+        assert found["metadata"]["labels"].pop("release") == "kube-prometheus-stack"
+        found["metadata"]["labels"] = found["metadata"]["labels"] or None
+    for found in plain:
+        found["metadata"]["labels"] = found["metadata"].get("labels")
+    assert given == plain
+
+
 SECRETS = {
     "DATABASE_URL": "postgresql://a:b@postgresql/forecourt",
     "AMQP_URI": "amqp://a:b@rabbitmq/forecourt",
@@ -548,7 +604,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("overlay", ["dev", "single-site", "cluster"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_processes_accept_the_configuration(overlay: str, tmp_path: Path) -> None:
     """With its secrets, what an overlay says is enough for every role, in production too."""
     given: dict[str, str] = {}

@@ -1,11 +1,16 @@
 """Whom network policies let through, and that nothing in them is there for nobody."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
+import yaml
 
-from tests.deploy.manifests import Object, objects_of
+from tests.deploy.manifests import Object, get, objects_of
+from tests.deploy.places import DEPLOY
 from tools import deploy_network as network
 from tools import deploy_policies as policies
 
@@ -55,6 +60,34 @@ def test_every_edge_is_there_in_some_overlay(edge: network.Edge) -> None:
     """A label that no pod has would make an edge that nobody tries."""
     pods = [policies.ends_inside(objects_of(overlay)) for overlay in OVERLAYS]
     assert any(network.ends(found, edge[0]) and network.ends(found, edge[1]) for found in pods)
+
+
+def overlay_with(folder: Path, **more: Any) -> list[Object]:
+    """The overlay of a site that sends traces."""
+    site, endpoint = DEPLOY / "k8s/overlays/single-site", "http://otel-collector.monitoring:4318"
+    sending = {
+        "name": "forecourt",
+        "behavior": "merge",
+        "literals": [f"OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}"],
+    }
+    folder.mkdir()
+    body = {
+        "resources": [os.path.relpath(site, folder)],
+        "namespace": "forecourt",
+        "configMapGenerator": [sending],
+        **more,
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(body))
+    return objects_of(str(folder))
+
+
+def test_traces_leave_with_their_component_only(tmp_path: Path) -> None:
+    problems = list(policies.network_is_closed(overlay_with(tmp_path / "without")))
+    assert "Job/sales-migrate: is not let out to OTEL_EXPORTER_OTLP_ENDPOINT at TCP 4318" in problems
+    component = os.path.relpath(DEPLOY / "k8s/components/traces", tmp_path / "with")
+    objects = overlay_with(tmp_path / "with", components=[component])
+    assert list(policies.network_is_closed(objects)) == []
+    kubernetes_validate.validate(get(objects, "NetworkPolicy", "traces"), "1.30", strict=True)
 
 
 def denied(*more: Object) -> list[Object]:
