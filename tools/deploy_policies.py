@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from forecourt.config import ServiceSettings, Settings
 from forecourt.discovery import find_services
+from tools.deploy_network import NEEDED, OURS, SERVE, Edge, End, Object, called, refused, selects, tcp
 
-Object = dict[str, Any]
 Policy = Callable[[list[Object]], Iterator[str]]
 
 PODS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
@@ -31,9 +32,27 @@ SECRET_NAME = re.compile(
     r"PASSWORD|PASS$|SECRET|TOKEN$|_KEY$|_URI$|DATABASE_URL|STORE_URL|SMTP_URLS|ACCOUNT_SID"
 )
 FILES = re.compile(r"_FILE$|_PATH$")
-ADAPTER = Path(__file__).parents[1] / "deploy/k8s/prometheus-adapter/values.yaml"
+DEPLOY = Path(__file__).parents[1] / "deploy"
+ADAPTER = DEPLOY / "k8s/prometheus-adapter/values.yaml"
+DASHBOARDS = DEPLOY / "grafana/dashboards"
+JOB = re.compile(r'\bjob=~?\\?"(?P<jobs>[^"\\]+)')
 SERIES = re.compile(r"(?P<name>[a-z_:]+)\{(?P<labels>[^}]*)\}")
 GROUPED = re.compile(r"by \((?P<labels>[a-z_, ]+)\)")
+ASKED = {"FORECOURT_JWKS_URL": SERVE, "OTEL_EXPORTER_OTLP_ENDPOINT": OURS}
+"""Settings with the address of something elsewhere, and who asks there."""
+
+CONNECTIONS = {"serve": 11, "work": 16, "project": 13, "relay": 12, "migrate": 4}
+"""The connections to PostgreSQL that a process of one service holds at most: docs/operating.md, Leases and failover."""
+
+STANDBY_CONNECTIONS = 9
+"""The same for a `project` or `relay` that waits for the lease."""
+
+RESERVED_CONNECTIONS = 3
+"""What PostgreSQL keeps back for its superuser."""
+
+CONNECTION_SECONDS = 600
+"""What a connection may live at most where `serve` is scaled: its client looks for new processes when it ends."""
+
 CLOSING_SECONDS = 5
 """What a process takes to close its connections after it has drained."""
 
@@ -64,17 +83,6 @@ def _containers(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
             yield f"{_name(found)}: {container['name']}", found, container
 
 
-def _selects(selector: Object, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector fits; an empty one fits everything."""
-    if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
-        return False
-    for expression in selector.get("matchExpressions", ()):
-        inside = labels.get(expression["key"]) in expression.get("values", ())
-        if (expression["operator"] == "In") != inside:
-            return False
-    return True
-
-
 def _ours(found: Object) -> bool:
     return _labels(found).get("app.kubernetes.io/part-of") == "forecourt"
 
@@ -102,6 +110,14 @@ def containers_are_confined(objects: list[Object]) -> Iterator[str]:
             yield f"{where}: writes to its root file system"
         if context.get("capabilities", {}).get("drop") != ["ALL"] or context["capabilities"].get("add"):
             yield f"{where}: has capabilities"
+
+
+def volumes_keep_their_modes(objects: list[Object]) -> Iterator[str]:
+    """What a server has written stays as it left it: the kubelet changes a volume once, before anything is in it."""
+    for found in of_kind(objects, "StatefulSet"):
+        context = _pod(found).get("securityContext", {})
+        if "fsGroup" in context and context.get("fsGroupChangePolicy") != "OnRootMismatch":
+            yield f"{_name(found)}: its files are opened to the group at each mount"
 
 
 def containers_have_limits(objects: list[Object]) -> Iterator[str]:
@@ -157,6 +173,37 @@ def _secret(name: str) -> bool:
     return bool(SECRET_NAME.search(name)) and not FILES.search(name)
 
 
+def event_stores_are_trusted(objects: list[Object]) -> Iterator[str]:
+    """Our processes have the authority of EventStoreDB's certificates to verify them with, and not the nodes' key."""
+    nodes = [
+        found for found in of_kind(objects, "StatefulSet") if _labels(found).get("app") == "eventstoredb"
+    ]
+    for secret in {name for found in nodes for name in _secret_volumes(found)}:
+        for where, found, container in _containers(objects):
+            if not _ours(found):
+                continue
+            volumes = _secret_volumes(found).get(secret, [])
+            mounts = {mount["name"]: mount for mount in container.get("volumeMounts", ())}
+            if not any(mounts.get(volume["name"], {}).get("readOnly") for volume in volumes):
+                yield f"{where}: cannot verify EventStoreDB by {secret}"
+            if any(_keys(volume) != ["ca.crt"] for volume in volumes):
+                yield f"{where}: is given more of {secret} than ca.crt"
+
+
+def _secret_volumes(found: Object) -> dict[str, list[Object]]:
+    """The volumes of a pod that hold Secrets, by the Secret's name."""
+    volumes: dict[str, list[Object]] = {}
+    for volume in _pod(found).get("volumes", ()):
+        if "secret" in volume:
+            volumes.setdefault(volume["secret"]["secretName"], []).append(volume)
+    return volumes
+
+
+def _keys(volume: Object) -> list[str]:
+    """The keys of its Secret that a volume holds; none where it holds all."""
+    return [item["key"] for item in volume["secret"].get("items", ())]
+
+
 @cache
 def variables() -> frozenset[str]:
     """Every variable that a settings class reads."""
@@ -192,9 +239,16 @@ def variables_exist(objects: list[Object]) -> Iterator[str]:
                 yield f"{where}: is not given {name}"
 
 
+def _configured(objects: list[Object], found: Object) -> dict[str, str]:
+    """What a workload's containers are given by ConfigMaps."""
+    maps = {one["metadata"]["name"]: one.get("data", {}) for one in of_kind(objects, "ConfigMap")}
+    sources = [source for container in _pod(found)["containers"] for source in container.get("envFrom", ())]
+    names = [source.get("configMapRef", {}).get("name") for source in sources]
+    return {key: value for name in names for key, value in maps.get(name, {}).items()}
+
+
 def ports_match(objects: list[Object]) -> Iterator[str]:
     """Services, probes and listen addresses name ports that containers open."""
-    maps = {found["metadata"]["name"]: found.get("data", {}) for found in of_kind(objects, "ConfigMap")}
     for where, found, container in _containers(objects):
         ports = {port.get("name"): port["containerPort"] for port in container.get("ports", ())}
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -203,10 +257,7 @@ def ports_match(objects: list[Object]) -> Iterator[str]:
                 if port is not None and port not in ports and port not in ports.values():
                     yield f"{where}: {probe} asks port {port}, which is not open"
         if _ours(found) and ports:
-            values = [
-                maps.get(s.get("configMapRef", {}).get("name"), {}) for s in container.get("envFrom", ())
-            ]
-            listen = {k: v for given in values for k, v in given.items()}
+            listen = _configured(objects, found)
             for name, variable in (("grpc", "GRPC_LISTEN"), ("http", "HTTP_LISTEN")):
                 if name in ports and listen.get(variable) != f"0.0.0.0:{ports[name]}":
                     yield f"{where}: {variable} is not port {name}"
@@ -229,16 +280,26 @@ def _open(found: Object) -> set[Any]:
 
 
 def _selected(objects: list[Object], selector: Object) -> list[Object]:
-    return [found for found in of_kind(objects, *PODS) if _selects(selector, _labels(found))]
+    return [found for found in of_kind(objects, *PODS) if selects(selector, _labels(found))]
 
 
-def _kept_elsewhere(objects: list[Object], selector: Object) -> bool:
-    """Whether a selector fits the pods that an operator makes."""
-    labels = [
-        found["metadata"].get("labels", {}) | found["spec"].get("inheritedMetadata", {}).get("labels", {})
-        for found in of_kind(objects, "RabbitmqCluster", "Cluster")
-    ]
-    return any(_selects(selector, one) for one in labels)
+def _pods(objects: list[Object], selector: Object) -> list[tuple[str, Mapping[str, str]]]:
+    """Names and labels of the pods that a selector fits, those that operators make among them."""
+    pods = [(_name(found), _labels(found)) for found in of_kind(objects, *PODS)]
+    for found in of_kind(objects, "RabbitmqCluster", "Cluster"):
+        own = found["metadata"].get("labels", {}) | found["spec"].get("inheritedMetadata", {}).get(
+            "labels", {}
+        )
+        pods.append((_name(found), own | _given(found)))
+    return [(name, labels) for name, labels in pods if selects(selector, labels)]
+
+
+def _given(found: Object) -> Mapping[str, str]:
+    """Labels that an operator gives to its pods."""
+    name = found["metadata"]["name"]
+    if found["kind"] == "Cluster":
+        return {"cnpg.io/cluster": name}
+    return {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "rabbitmq"}
 
 
 def selectors_select(objects: list[Object]) -> Iterator[str]:
@@ -264,12 +325,12 @@ def selectors_select(objects: list[Object]) -> Iterator[str]:
     ]
     selecting += [(found, found["spec"]["podSelector"]) for found in of_kind(objects, "NetworkPolicy")]
     for found, selector in selecting:
-        if not _selected(objects, selector) and not _kept_elsewhere(objects, selector):
+        if not _pods(objects, selector):
             yield f"{_name(found)}: selects nothing"
 
 
 def network_is_closed(objects: list[Object]) -> Iterator[str]:
-    """All is denied to begin with, and every Service has a policy that lets its callers in by its ports."""
+    """All is denied to begin with, no policy admits everybody, and what is needed is admitted at both ends."""
     policies = of_kind(objects, "NetworkPolicy")
     closed = [
         found
@@ -287,7 +348,7 @@ def network_is_closed(objects: list[Object]) -> Iterator[str]:
             found
             for found in policies
             if found["spec"].get("ingress")
-            and any(_selects(found["spec"]["podSelector"], _labels(p)) for p in pods)
+            and any(selects(found["spec"]["podSelector"], _labels(p)) for p in pods)
         ]
         if not let_in:
             yield f"{_name(service)}: no policy says who may call it"
@@ -300,10 +361,29 @@ def network_is_closed(objects: list[Object]) -> Iterator[str]:
             # Servers of operators talk to the cluster's own API, whose address every cluster chooses for itself.
             if ours and not rule.get("to"):
                 yield f"{_name(policy)}: lets out to anywhere"
+    yield from refused(policies, ends_inside(objects), [*NEEDED, *_configured_edges(objects)])
+
+
+def ends_inside(objects: list[Object]) -> list[End]:
+    """The pods of an overlay, as ends of connections."""
+    [namespace] = {found["metadata"]["namespace"] for found in of_kind(objects, "Deployment")}
+    return [End(name, labels, called(namespace), inside=True) for name, labels in _pods(objects, {})]
+
+
+def _configured_edges(objects: list[Object]) -> Iterator[Edge]:
+    """What processes have to reach because a setting says so."""
+    for found in of_kind(objects, "ConfigMap"):
+        for name in ASKED.keys() & found.get("data", {}).keys():
+            url = urlsplit(found["data"][name])
+            port = url.port or (443 if url.scheme == "https" else 80)
+            yield ASKED[name], End(name, anywhere=True), tcp(port)
 
 
 def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
-    """Targets exist, `serve` goes by processor, `work` by its own queues; no fixed number of replicas beside it."""
+    """Targets exist, `serve` goes by processor, `work` by its own queues; no fixed number of replicas beside it.
+
+    Clients of `serve` come to know new processes soon enough.
+    """
     workloads = {(found["kind"], found["metadata"]["name"]): found for found in of_kind(objects, *PODS)}
     targets = set()
     for found in of_kind(objects, "HorizontalPodAutoscaler"):
@@ -319,6 +399,9 @@ def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
             yield f"{_name(found)}: the least is more than the most"
         kinds = {metric["type"] for metric in found["spec"]["metrics"]}
         role = _labels(target).get("role")
+        lifetime = float(_configured(objects, target).get("FORECOURT_CONNECTION_SECONDS", 3600))
+        if role == "serve" and lifetime > CONNECTION_SECONDS:
+            yield f"{_name(found)}: connections go on for {lifetime:g} s, and new processes wait for calls"
         if kinds != {"serve": {"Resource"}, "work": {"External"}}.get(role or "", kinds):
             yield f"{_name(found)}: {role} is scaled by {sorted(kinds)}"
         for metric in found["spec"]["metrics"]:
@@ -334,6 +417,35 @@ def autoscalers_fit(objects: list[Object]) -> Iterator[str]:
             and found["metadata"]["name"] not in targets
         ):
             yield f"{_name(found)}: has no autoscaler"
+
+
+def connections_suffice(objects: list[Object]) -> Iterator[str]:
+    """PostgreSQL takes all connections of as many processes as there may be, while they are replaced by new ones."""
+    most = {
+        found["spec"]["scaleTargetRef"]["name"]: found["spec"]["maxReplicas"]
+        for found in of_kind(objects, "HorizontalPodAutoscaler")
+    }
+    needed = 0
+    for found in of_kind(objects, "Deployment", "Job"):
+        if _ours(found):
+            role, name = _labels(found)["role"], found["metadata"]["name"]
+            surge = found["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge", 0)
+            others = most.get(name, found["spec"].get("replicas", 1)) + surge - 1
+            each = STANDBY_CONNECTIONS if role in ("project", "relay") else CONNECTIONS[role]
+            needed += CONNECTIONS[role] + others * each
+    for name, limit in _connection_limits(objects):
+        if needed > limit - RESERVED_CONNECTIONS:
+            yield f"{name}: takes {limit - RESERVED_CONNECTIONS} connections, and processes may want {needed}"
+
+
+def _connection_limits(objects: list[Object]) -> Iterator[tuple[str, int]]:
+    """How many connections each PostgreSQL takes."""
+    for found in of_kind(objects, "Cluster"):
+        yield _name(found), int(found["spec"]["postgresql"]["parameters"]["max_connections"])
+    for where, _, container in _containers(objects):
+        for argument in container.get("args", ()):
+            if argument.startswith("max_connections="):
+                yield where, int(argument.partition("=")[2])
 
 
 def metrics_are_served(objects: list[Object]) -> Iterator[str]:
@@ -355,6 +467,31 @@ def metrics_are_served(objects: list[Object]) -> Iterator[str]:
                 yield f"{_name(found)}: the adapter does not serve {name}"
             elif missing := served[name] - recorded.get(name, set()):
                 yield f"{_name(found)}: the adapter looks for {name} with {', '.join(sorted(missing))}"
+
+
+def jobs_have_their_names(objects: list[Object]) -> Iterator[str]:
+    """Each PodMonitor gives one job, and rules and dashboards ask for jobs that there are."""
+    known = set()
+    for monitor in of_kind(objects, "PodMonitor"):
+        label = monitor["spec"].get("jobLabel", "")
+        jobs = {labels.get(label) for _, labels in _pods(objects, monitor["spec"]["selector"])}
+        if len(jobs) != 1 or None in jobs:
+            yield f"{_name(monitor)}: the label {label!r} does not give its pods one job"
+        known |= jobs
+    for where, text in _queries(objects):
+        for asked in JOB.finditer(text):
+            if missing := set(asked["jobs"].split("|")) - known:
+                yield f"{where}: asks for the job {', '.join(missing)}, which no PodMonitor gives"
+
+
+def _queries(objects: list[Object]) -> Iterator[tuple[str, str]]:
+    """Where Prometheus is asked, and what."""
+    for found in of_kind(objects, "PrometheusRule"):
+        for group in found["spec"]["groups"]:
+            for rule in group["rules"]:
+                yield rule.get("alert") or rule["record"], rule["expr"]
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        yield path.name, path.read_text()
 
 
 @cache
@@ -389,7 +526,7 @@ def roles_are_complete(objects: list[Object]) -> Iterator[str]:
             if _pod(found).get("serviceAccountName") != f"{app}-process":
                 yield f"{_name(found)}: has no account of its own"
             budgets = of_kind(objects, "PodDisruptionBudget")
-            covered = any(_selects(budget["spec"]["selector"], _labels(found)) for budget in budgets)
+            covered = any(selects(budget["spec"]["selector"], _labels(found)) for budget in budgets)
             if found["kind"] == "Deployment" and not covered:
                 yield f"{_name(found)}: has no disruption budget"
     accounts = {found["metadata"]["name"]: found for found in of_kind(objects, "ServiceAccount")}
@@ -403,14 +540,10 @@ def roles_are_complete(objects: list[Object]) -> Iterator[str]:
 
 def ends_are_orderly(objects: list[Object]) -> Iterator[str]:
     """Nobody is killed who still drains, and an update takes nothing away before the new is there."""
-    maps = {found["metadata"]["name"]: found.get("data", {}) for found in of_kind(objects, "ConfigMap")}
     for where, found, container in _containers(objects):
         if not _ours(found) or found["kind"] != "Deployment":
             continue
-        values = [maps.get(s.get("configMapRef", {}).get("name"), {}) for s in container.get("envFrom", ())]
-        drain = float(
-            ({k: v for given in values for k, v in given.items()}).get("FORECOURT_DRAIN_SECONDS", 10)
-        )
+        drain = float(_configured(objects, found).get("FORECOURT_DRAIN_SECONDS", 10))
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         grace = _pod(found).get("terminationGracePeriodSeconds", 30)
         if grace < pause + drain + CLOSING_SECONDS:
@@ -445,16 +578,20 @@ def custom_resources(objects: list[Object]) -> Iterator[str]:
 
 POLICIES: tuple[Policy, ...] = (
     containers_are_confined,
+    volumes_keep_their_modes,
     containers_have_limits,
     containers_have_probes,
     images_are_pinned,
     secrets_are_references,
+    event_stores_are_trusted,
     variables_exist,
     ports_match,
     selectors_select,
     network_is_closed,
     autoscalers_fit,
+    connections_suffice,
     metrics_are_served,
+    jobs_have_their_names,
     roles_are_complete,
     ends_are_orderly,
     custom_resources,

@@ -14,7 +14,7 @@ Object = dict[str, Any]
 
 @cache
 def rendered(overlay: str) -> str:
-    """An overlay as ``kubectl apply -k`` would send it."""
+    """An overlay, by its name or its folder, as ``kubectl apply -k`` would send it."""
     kubectl = str(ROOT / ".venv/bin/kubectl")
     command = [kubectl, "kustomize", str(DEPLOY / "k8s/overlays" / overlay)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

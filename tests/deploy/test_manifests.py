@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kurrentdbclient.connection_spec import ConnectionSpec
 
 from forecourt.config import Settings, load_from
 from forecourt.discovery import find_services
+from forecourt.eventstore import eventstoredb
 from forecourt.rpc import wiring
 from tests.deploy.manifests import Object, get, objects_of
 from tests.deploy.places import ROOT
 from tools import deploy_policies as policies
 
 Change = Callable[[list[Object]], Any]
+
+OVERLAYS = ("dev", "single-site", "cluster")
+DEPLOYMENT = ROOT / "docs/deployment.md"
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +46,7 @@ def _variables() -> frozenset[str]:
     return frozenset(run.stdout.split())
 
 
-@pytest.mark.parametrize("overlay", ["dev", "single-site", "cluster"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("policy", policies.POLICIES, ids=lambda policy: policy.__name__)
 def test_manifests_keep_the_policies(policy: policies.Policy, overlay: str) -> None:
     assert list(policy(objects_of(overlay))) == []
@@ -115,6 +121,11 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
         policies.containers_are_confined,
         "capabilities",
         lambda o: container(o)["securityContext"].pop("capabilities"),
+    ),
+    (
+        policies.volumes_keep_their_modes,
+        "StatefulSet/rabbitmq: its files are opened",
+        lambda o: pod(o, "rabbitmq", "StatefulSet")["securityContext"].pop("fsGroupChangePolicy"),
     ),
     (
         policies.containers_have_limits,
@@ -228,6 +239,51 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
     ),
     (
         policies.network_is_closed,
+        "sales-serve: is not let out to the name server at UDP 53",
+        lambda o: drop(o, "NetworkPolicy", "names"),
+    ),
+    (
+        policies.network_is_closed,
+        "Deployment/sales-relay: is not let out to StatefulSet/rabbitmq at TCP 5672",
+        lambda o: drop(o, "NetworkPolicy", "servers"),
+    ),
+    (
+        policies.network_is_closed,
+        "Job/sales-migrate: is not let in to StatefulSet/postgresql at TCP 5432",
+        lambda o: same(get(o, "NetworkPolicy", "postgresql"), "spec.ingress.0.ports.0.port", 9999),
+    ),
+    (
+        policies.network_is_closed,
+        "a caller: is not let in to Deployment/sales-serve at TCP 50051",
+        lambda o: drop(o, "NetworkPolicy", "callers"),
+    ),
+    (
+        policies.network_is_closed,
+        "Prometheus: is not let in to Deployment/sales-work at TCP 9100",
+        lambda o: drop(o, "NetworkPolicy", "metrics"),
+    ),
+    (
+        policies.network_is_closed,
+        "the ingress controller: is not let in to Deployment/notify-serve",
+        lambda o: drop(o, "NetworkPolicy", "receipts"),
+    ),
+    (
+        policies.network_is_closed,
+        "Deployment/notify-work: is not let out to a provider at TCP 587",
+        lambda o: drop(o, "NetworkPolicy", "providers"),
+    ),
+    (
+        policies.network_is_closed,
+        "Deployment/sales-serve: is not let out to FORECOURT_JWKS_URL at TCP 443",
+        lambda o: drop(o, "NetworkPolicy", "identity"),
+    ),
+    (
+        policies.network_is_closed,
+        "Deployment/sales-work: is not let out to OTEL_EXPORTER_OTLP_ENDPOINT at TCP 4318",
+        lambda o: config(o).update(OTEL_EXPORTER_OTLP_ENDPOINT="http://collector.monitoring:4318"),
+    ),
+    (
+        policies.network_is_closed,
         "lets everybody in",
         lambda o: get(o, "NetworkPolicy", "callers")["spec"]["ingress"][0].pop("from"),
     ),
@@ -273,6 +329,26 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
         ),
     ),
     (
+        policies.jobs_have_their_names,
+        "does not give its pods one job",
+        lambda o: get(o, "PodMonitor", "forecourt")["spec"].pop("jobLabel"),
+    ),
+    (
+        policies.jobs_have_their_names,
+        "ForecourtRoleDown: asks for the job forecourt",
+        lambda o: same(get(o, "PodMonitor", "forecourt"), "spec.jobLabel", "role"),
+    ),
+    (
+        policies.jobs_have_their_names,
+        "operations.json: asks for the job forecourt",
+        lambda o: drop(o, "PodMonitor", "forecourt"),
+    ),
+    (
+        policies.jobs_have_their_names,
+        "ForecourtBrokerDown: asks for the job rabbitmq",
+        lambda o: drop(o, "PodMonitor", "rabbitmq"),
+    ),
+    (
         policies.autoscalers_fit,
         "there is no Deployment sale",
         lambda o: same(get(o, "HorizontalPodAutoscaler", "sales-work"), "spec.scaleTargetRef.name", "sale"),
@@ -300,6 +376,26 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
         policies.autoscalers_fit,
         "least is more",
         lambda o: get(o, "HorizontalPodAutoscaler", "sales-work")["spec"].update(minReplicas=99),
+    ),
+    (
+        policies.autoscalers_fit,
+        "connections go on for 3600 s",
+        lambda o: config(o).pop("FORECOURT_CONNECTION_SECONDS"),
+    ),
+    (
+        policies.connections_suffice,
+        "takes 997 connections",
+        lambda o: same(get(o, "HorizontalPodAutoscaler", "sales-work"), "spec.maxReplicas", 10),
+    ),
+    (
+        policies.connections_suffice,
+        "takes 997 connections",
+        lambda o: same(get(o, "Deployment", "sales-relay"), "spec.replicas", 14),
+    ),
+    (
+        policies.connections_suffice,
+        "StatefulSet/postgresql: postgresql: takes 497",
+        lambda o: same(container(o, "postgresql", "StatefulSet"), "args.2", "max_connections=500"),
     ),
     (policies.roles_are_complete, "sales: has the roles", lambda o: drop(o, "Deployment", "sales-relay")),
     (policies.roles_are_complete, "sales: has the roles", lambda o: drop(o, "Job", "sales-migrate")),
@@ -345,6 +441,31 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
 ]
 
 CLUSTER: list[tuple[policies.Policy, str, Change]] = [
+    (
+        policies.connections_suffice,
+        "Cluster/postgresql: takes 497",
+        lambda o: same(get(o, "Cluster", "postgresql"), "spec.postgresql.parameters.max_connections", "500"),
+    ),
+    (
+        policies.event_stores_are_trusted,
+        "customer-migrate: process: cannot verify EventStoreDB",
+        lambda o: pod(o, "customer-migrate", "Job")["volumes"].pop(0),
+    ),
+    (
+        policies.event_stores_are_trusted,
+        "sales-serve: process: cannot verify EventStoreDB",
+        lambda o: container(o)["volumeMounts"].pop(0),
+    ),
+    (
+        policies.event_stores_are_trusted,
+        "is given more of eventstoredb-certificate than ca.crt",
+        lambda o: pod(o)["volumes"][0]["secret"].pop("items"),
+    ),
+    (
+        policies.jobs_have_their_names,
+        "PodMonitor/rabbitmq: the label 'app'",
+        lambda o: same(get(o, "RabbitmqCluster", "rabbitmq"), "metadata.labels", {}),
+    ),
     (
         policies.custom_resources,
         "odd number",
@@ -400,6 +521,80 @@ def test_the_cluster_keeps_events_in_eventstoredb_alone() -> None:
             assert reference["secretKeyRef"]["optional"] is False
 
 
+def test_the_address_of_eventstoredb_names_the_authority_that_is_mounted(tmp_path: Path) -> None:
+    """The one that is documented, as the client reads it: whom it asks, and whom it believes."""
+    [address] = re.findall(r"^EVENT_STORE_URL=(esdb:\S+)$", DEPLOYMENT.read_text(), re.MULTILINE)
+    assert load_from(Settings, SECRETS | {"EVENT_STORE_URL": address}).store == address
+    spec = ConnectionSpec(address)
+    nodes = get(objects_of("cluster"), "StatefulSet", "eventstoredb")["spec"]["replicas"]
+    assert spec.targets == [f"eventstoredb-{node}.eventstoredb:2113" for node in range(nodes)]
+    [mount] = [
+        one["mountPath"]
+        for one in container(objects_of("cluster"))["volumeMounts"]
+        if one["name"] == "event-store-ca"
+    ]
+    assert (spec.options.tls, spec.options.tls_ca_file) == (True, f"{mount}/ca.crt")
+    authority = tmp_path / "ca.crt"
+    authority.write_text("what is in it")
+    client = eventstoredb._new_client(address.replace(f"{mount}/ca.crt", str(authority)))
+    assert client.root_certificates == b"what is in it"
+
+
+WHOLE_SECRETS = {
+    "postgresql-owner": {"username", "password"},
+    "eventstoredb-passwords": {"EVENTSTORE_DEFAULT_ADMIN_PASSWORD", "EVENTSTORE_DEFAULT_OPS_PASSWORD"},
+    "eventstoredb-certificate": {"tls.crt", "tls.key", "ca.crt"},
+}
+"""The keys of Secrets that are handed over as a whole, whose readers look for these."""
+
+
+def secret_keys(found: Any) -> Iterator[tuple[str, str, bool]]:
+    """Secret and key of every reference in an object, and whether there is no starting without it."""
+    if isinstance(found, list):
+        for one in found:
+            yield from secret_keys(one)
+    elif isinstance(found, dict):
+        for field, value in found.items():
+            if field == "secretKeyRef":
+                yield value["name"], value["key"], not value.get("optional")
+            elif field in ("secretRef", "secret"):
+                name = value.get("secretName") or value["name"]
+                items = {item["key"] for item in value.get("items", ())}
+                yield from ((name, key, True) for key in items or WHOLE_SECRETS[name])
+            else:
+                yield from secret_keys(value)
+
+
+def test_every_key_of_a_secret_is_documented() -> None:
+    """Which overlay needs it, too."""
+    row = re.compile(
+        r"^\| `([a-z-]+)` \| `([\w.]+)` \| (all|none|`[a-z-]+`(?:, `[a-z-]+`)*) \|", re.MULTILINE
+    )
+    documented = {
+        (secret, key): {"all": OVERLAYS, "none": ()}.get(needed, tuple(re.findall("[a-z-]+", needed)))
+        for secret, key, needed in row.findall(DEPLOYMENT.read_text())
+    }
+    keys = {overlay: set(secret_keys(objects_of(overlay))) for overlay in OVERLAYS}
+    assert set(documented) == {(secret, key) for found in keys.values() for secret, key, _ in found}
+    for overlay, found in keys.items():
+        needed = {(secret, key) for secret, key, required in found if required}
+        assert needed == {one for one, overlays in documented.items() if overlay in overlays}, overlay
+
+
+def test_one_place_gives_labels_to_what_prometheus_selects(tmp_path: Path) -> None:
+    """As documented; the pods and what selects them stay as they are."""
+    [labels] = re.findall(r"^```yaml\n(labels:.*?)^```", DEPLOYMENT.read_text(), re.MULTILINE | re.DOTALL)
+    site = os.path.relpath(ROOT / "deploy/k8s/overlays/single-site", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{site}]\n{labels}")
+    given, plain = objects_of(str(tmp_path)), objects_of("single-site")
+    for found in given:
+        assert found["metadata"]["labels"].pop("release") == "kube-prometheus-stack"
+        found["metadata"]["labels"] = found["metadata"]["labels"] or None
+    for found in plain:
+        found["metadata"]["labels"] = found["metadata"].get("labels")
+    assert given == plain
+
+
 SECRETS = {
     "DATABASE_URL": "postgresql://a:b@postgresql/forecourt",
     "AMQP_URI": "amqp://a:b@rabbitmq/forecourt",
@@ -409,7 +604,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("overlay", ["dev", "single-site", "cluster"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_processes_accept_the_configuration(overlay: str, tmp_path: Path) -> None:
     """With its secrets, what an overlay says is enough for every role, in production too."""
     given: dict[str, str] = {}

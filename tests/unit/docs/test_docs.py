@@ -34,7 +34,15 @@ NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 MADE = (".venv", "build", "proto/gen", "var")
 """Paths that exist only after make, or after a start."""
 
-ELSEWHERE = frozenset({"EVENTLET_HUB"})
+ELSEWHERE = frozenset(
+    {
+        "EVENTLET_HUB",
+        "EVENTSTORE_DEFAULT_ADMIN_PASSWORD",
+        "EVENTSTORE_DEFAULT_OPS_PASSWORD",
+        "POSTGRES_PASSWORD",
+        "RABBITMQ_DEFAULT_PASS",
+    }
+)
 """Variables of others that we set ourselves."""
 
 FILE = re.compile(r"\.(py|md|json|toml|proto|sh|in|lock|j2|csv)$")
