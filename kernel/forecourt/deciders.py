@@ -23,7 +23,7 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
-from forecourt import tracing
+from forecourt import logs, metrics, tracing
 from forecourt.access.duties import NOBODY, Actors, Duties
 from forecourt.access.ownership import Ownership, OwnershipRules
 from forecourt.access.scope import UNRESTRICTED, Scope
@@ -41,6 +41,8 @@ from forecourt.events import Event
 from forecourt.eventstore.port import Append, AppendResult, EventStore, NewEvent, WrongExpectedVersion
 from forecourt.registry import RegistryError, Upcaster
 from forecourt.snapshots import Snapshot, SnapshotStore
+
+log = logs.get(__name__)
 
 S = TypeVar("S")
 C = TypeVar("C", bound="Command")
@@ -574,15 +576,17 @@ class CommandHandler:
     async def _snapshot(self, decider: Decider[Any], stream: str, loaded: Loaded[Any]) -> None:
         if self._snapshots is None:
             return
-        await self._snapshots.save(
-            stream,
-            Snapshot(
-                loaded.fold(decider),
-                loaded.version,
-                loaded.position,
-                loaded.ownership,
-                dict(list(loaded.known.items())[-KNOWN_IDS:]),
-                loaded.actors,
-            ),
-            type(decider.initial),
+        snapshot = Snapshot(
+            loaded.fold(decider),
+            loaded.version,
+            loaded.position,
+            loaded.ownership,
+            dict(list(loaded.known.items())[-KNOWN_IDS:]),
+            loaded.actors,
         )
+        try:
+            await self._snapshots.save(stream, snapshot, type(decider.initial))
+        except Exception as error:  # noqa: BLE001
+            # The command is stored, and a snapshot is only a shortcut: its loss must not look like the command's.
+            metrics.FAILED_SNAPSHOTS.inc()
+            log.warning("snapshot not stored", category=decider.category, error=type(error).__name__)

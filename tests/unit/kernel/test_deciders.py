@@ -7,6 +7,7 @@ from uuid import UUID, uuid4, uuid5
 
 import pytest
 
+from forecourt import metrics
 from forecourt.codec import Codec
 from forecourt.deciders import ATTEMPTS, SNAPSHOT_EVERY, Command, CommandHandler, Context, Decider, Outcome
 from forecourt.errors import AlreadyExists, NotFound, Refused, VersionConflict
@@ -325,6 +326,19 @@ async def test_long_streams_are_loaded_from_their_snapshot(store: MemoryEventSto
         counter, Add(counter_id=ID, amount=1), last
     )
     assert again == first
+
+
+async def test_a_snapshot_that_cannot_be_stored_does_not_fail_its_command(store: MemoryEventStore) -> None:
+    class Full(MemorySnapshots):
+        async def save(self, stream: str, snapshot: Snapshot, state_type: type[Any]) -> None:
+            raise ConnectionError("no room")
+
+    failed = metrics.FAILED_SNAPSHOTS._value.get()
+    handler = await opened(store, snapshots=Full())
+    outcome = await handler.execute(counter, Add(counter_id=ID, amount=1, times=SNAPSHOT_EVERY), fresh())
+    assert outcome == Outcome(ID, SNAPSHOT_EVERY + 1, await store.head())
+    assert (await handler.execute(counter, Add(counter_id=ID, amount=1), fresh())).version > outcome.version
+    assert metrics.FAILED_SNAPSHOTS._value.get() == failed + 1
 
 
 async def test_the_owner_is_the_dealer_of_the_first_event(store: MemoryEventStore) -> None:
