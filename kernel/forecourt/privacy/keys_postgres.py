@@ -17,6 +17,7 @@ import asyncpg
 
 from forecourt import logs
 from forecourt.config import ConfigError, Settings
+from forecourt.eventstore.postgres import LOST
 from forecourt.privacy.cipher import KEY_BYTES, KeyedHash, PersonKey, new_key, randoms
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
@@ -309,9 +310,13 @@ class PostgresKeys:
 
     async def _listen_for_ever(self, ready: asyncio.Event) -> None:
         while True:
-            with contextlib.suppress(Exception):
-                # Whatever breaks it: nothing is cached meanwhile, and it is tried again.
+            # Whatever breaks it: nothing is cached meanwhile, and it is tried again.
+            try:
                 await self._listen_once(ready)
+            except LOST:
+                pass
+            except Exception:
+                log.exception("nobody listens for destroyed keys")
             self._listening = False
             self._cache.clear()
             ready.set()
