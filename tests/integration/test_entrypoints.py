@@ -94,6 +94,26 @@ async def test_a_provider_that_times_out_counts_as_an_attempt_and_leaves_no_pers
     assert our_headers(message)["last-error"] == "TimeoutError"
 
 
+async def test_while_a_read_model_stands_still_messages_wait_and_no_attempt_is_counted(probe: Probe) -> None:
+    await probe.pool.execute(
+        f'INSERT INTO "{probe.name}".projection (name, version, state, relation)'
+        " VALUES ('request', 1, 'active', 'request_v1')"
+    )
+    await probe.start()
+    publish(probe.amqp_uri, asked(1, "read"))
+
+    async def tried_more_often_than_there_are_attempts() -> bool:
+        return await probe.attempts(1) >= 5
+
+    await eventually(tried_more_often_than_there_are_attempts)
+    assert depth(probe.amqp_uri, probe.parked) == 0
+    await probe.pool.execute(f'UPDATE "{probe.name}".projection SET position = $1', asked(1).position)
+    await eventually(lambda: probe.has_effects([1]))
+    await probe.drained()
+    assert await probe.effects() == [1]
+    assert depth(probe.amqp_uri, probe.parked) == 0
+
+
 async def test_what_no_retry_can_mend_is_parked_at_once_with_the_reason(probe: Probe) -> None:
     await probe.start()
     unknown_version = msgspec.structs.replace(asked(7), version=9)
