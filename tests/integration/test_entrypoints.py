@@ -264,7 +264,9 @@ async def test_a_timer_runs_in_one_replica_and_moves_when_that_is_killed(probe: 
         return counted if max(counted.values(), default=0) >= 20 else None
 
     await probe.pool.execute(f'DELETE FROM "{probe.name}".tick')
-    [leader] = await eventually(enough)
+    counted = await eventually(enough)
+    assert counted is not None
+    [leader] = counted
     await probe.kill(processes.pop(leader))
     [successor] = processes
 
