@@ -12,7 +12,7 @@ import pytest
 
 from customer import importing
 from customer.customer import CustomerRegistered, customer
-from customer.importing import Importer, ImportChunk, ImportRow
+from customer.importing import ImportChunk, Importer, ImportRow
 from customer.service import service
 from forecourt.audit.parts import PartsOfCall
 from forecourt.codec import Codec
