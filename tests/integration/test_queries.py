@@ -25,6 +25,7 @@ from forecourt.projections.queries import (
     NotYetThere,
     PageRequest,
     ReadModels,
+    TooManyGroups,
     UnknownColumn,
     Where,
     all_,
@@ -388,6 +389,12 @@ async def test_groups_and_sums(rm: ReadModels) -> None:
             wanted[row.stage, row.size] = [group[0] + 1, group[1] + row.price, group[2] + row.doors]
     assert {(g["stage"], g["size"]): [g["count"], g["price"], g["doors"]] for g in found} == wanted
     assert await rm.count(cars, sum=["price"], where=[eq("name", "nobody")]) == [{"count": 0, "price": 0}]
+
+
+async def test_a_count_of_more_groups_than_fit_is_refused_instead_of_cut_off(rm: ReadModels) -> None:
+    assert len(await rm.count(cars, by=["car_id"], limit=len(ROWS))) == len(ROWS)
+    with pytest.raises(TooManyGroups):
+        await rm.count(cars, by=["car_id"], limit=len(ROWS) - 1)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
