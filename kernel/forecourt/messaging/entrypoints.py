@@ -355,9 +355,7 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
                     failure = None if connection.is_closed() else error
                     raise
         except (*LOST, Unavailable) as error:
-            # The handler's own troubles may look the same (a provider that times out): those are attempts. But where
-            # another error took their place, the transaction could not even be rolled back.
-            if error is failure and not isinstance(error, Unavailable):
+            if not retries.is_outage(error, failure):
                 raise
             raise Outage(type(error).__name__) from error
         return True

@@ -17,6 +17,7 @@ import asyncpg
 
 from forecourt import logs
 from forecourt.config import ConfigError, Settings
+from forecourt.connections import PATIENT_SECONDS
 from forecourt.eventstore.postgres import LOST
 from forecourt.privacy.cipher import KEY_BYTES, KeyedHash, PersonKey, new_key, randoms
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
@@ -370,6 +371,7 @@ class PostgresKeys:
             " (SELECT FROM keys.person_key p WHERE p.master_id = m.master_id)"
             " AND NOT EXISTS (SELECT FROM keys.hash_key h WHERE h.master_id = m.master_id)",
             current,
+            timeout=PATIENT_SECONDS,
         )
         return rotated
 
@@ -420,7 +422,8 @@ class PostgresKeys:
         rows = await self._pool.fetch(
             "SELECT coalesce(master_id, 'destroyed') AS name, count(*) AS number FROM"
             " (SELECT master_id FROM keys.person_key UNION ALL SELECT master_id FROM keys.hash_key) k"
-            " GROUP BY 1 ORDER BY 1"
+            " GROUP BY 1 ORDER BY 1",
+            timeout=PATIENT_SECONDS,
         )
         return [(row["name"], row["number"]) for row in rows]
 
