@@ -27,6 +27,10 @@ from forecourt.service import Service
 CONFIG_KEY = "FORECOURT_RUNTIME"
 """Where nameko's config holds the `Runtime`."""
 
+HOLDERS = 5
+"""Connections that are held for long: by those who listen for destroyed keys, for read models and for the clock, by the
+lease of the timers, and by the claims of a sender."""
+
 TRANSACTION: ContextVar[Any] = ContextVar("TRANSACTION")
 """The connection in whose transaction the present handler runs."""
 
@@ -118,7 +122,7 @@ async def open_runtime(
             statement_seconds=settings.forecourt_statement_seconds,
             application_name="forecourt",
         )
-        for size in (settings.forecourt_pool_size + 1, worker.forecourt_worker_transactions)
+        for size in (settings.forecourt_pool_size + HOLDERS, worker.forecourt_worker_transactions)
     ]
     await migrations.require(pool, store, [service.name])
     keys = await open_keys(pool, settings)
