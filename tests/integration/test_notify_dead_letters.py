@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 def message(number: int, state: str, why: str = "") -> NotificationRow:
     """A message in a state."""
-    values = {
+    values: dict[str, Any] = {
         field.name: {str: "", int: 0, UUID: uuid4()}.get(field.type, NOW)
         for field in msgspec.structs.fields(NotificationRow)
     }
