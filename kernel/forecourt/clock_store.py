@@ -15,6 +15,7 @@ import asyncpg
 from forecourt import logs, migrations
 from forecourt.clock import ClockSetting, VirtualClock
 from forecourt.errors import InvalidInput, Refused
+from forecourt.eventstore.postgres import LOST
 
 log = logs.get(__name__)
 
@@ -118,9 +119,12 @@ class ClockFollower:
         while True:
             try:
                 await self._listen()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except LOST as error:
                 log.warning("clock setting not readable", error=type(error).__name__)
-                await asyncio.sleep(POLL_SECONDS)
+            except Exception:
+                # Whatever it is, time must not stand still here for ever while it runs elsewhere.
+                log.exception("clock setting not readable")
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _listen(self) -> None:
         async with self._pool.acquire() as connection:

@@ -180,6 +180,10 @@ class Settings(ServiceSettings):
     forecourt_pool_size: int = Field(default=10, ge=1, le=200)
     """Database connections of a process; what listens, and each projector and relay, has further ones."""
 
+    forecourt_statement_seconds: float = Field(default=30.0, ge=0.1, le=600)
+    """How long PostgreSQL may take for a statement, or to connect, before it counts as away; ten times as long where
+    read models are kept. What takes as long as a table is large, such as making an index, has no such limit."""
+
     forecourt_drain_seconds: float = Field(default=10.0, ge=0, le=600)
     """How long a process finishes what it has in hand after SIGTERM."""
 

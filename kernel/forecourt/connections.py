@@ -1,14 +1,37 @@
-"""Pools of connections to PostgreSQL."""
+"""Pools of connections to PostgreSQL, whose statements end even where the server falls silent."""
 
 from typing import Any
 
 import asyncpg
 
+STATEMENT_SECONDS = 30.0
+"""How long a statement may take, unless a process is told otherwise."""
+
+PATIENT_SECONDS = 24 * 3600.0
+"""The same for statements that take as long as a table is large, or wait for such: given to each of them."""
+
+_NOTICE_LOST_CLIENTS = {
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""Half a minute instead of hours: so long would the server keep the locks of a machine that was cut off."""
+
 
 async def open_pool(
-    dsn: str, size: int, *, least: int = 1, changes_sessions: bool = False, **settings: str
+    dsn: str,
+    size: int,
+    *,
+    least: int = 1,
+    changes_sessions: bool = False,
+    statement_seconds: float = STATEMENT_SECONDS,
+    **settings: str,
 ) -> "asyncpg.Pool[asyncpg.Record]":
     """A pool of at most ``size`` connections. Raises what asyncpg raises.
+
+    A statement, or connecting, that takes longer than ``statement_seconds`` raises `TimeoutError`; where the server
+    does not even answer that it was given up, after as long again, its connection is closed.
 
     ``changes_sessions`` says that users may leave something in their session, such as a lock: asyncpg then cleans a
     connection that comes back, which is a round trip after every statement. ``settings`` are the server's, for all
@@ -16,7 +39,13 @@ async def open_pool(
     """
     options: dict[str, Any] = {} if changes_sessions else {"reset": _leave_as_it_is}
     return await asyncpg.create_pool(
-        dsn, min_size=least, max_size=size, server_settings={"jit": "off", **settings}, **options
+        dsn,
+        min_size=least,
+        max_size=size,
+        timeout=statement_seconds,
+        command_timeout=statement_seconds,
+        server_settings={"jit": "off", **_NOTICE_LOST_CLIENTS, **settings},
+        **options,
     )
 
 

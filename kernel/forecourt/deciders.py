@@ -15,15 +15,16 @@ A `Decider` collects the pure functions of one aggregate: ``decides`` turns a st
 
 import typing
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
-from forecourt import tracing
+from forecourt import logs, metrics, tracing
 from forecourt.access.duties import NOBODY, Actors, Duties
 from forecourt.access.ownership import Ownership, OwnershipRules
 from forecourt.access.scope import UNRESTRICTED, Scope
@@ -41,6 +42,8 @@ from forecourt.events import Event
 from forecourt.eventstore.port import Append, AppendResult, EventStore, NewEvent, WrongExpectedVersion
 from forecourt.registry import RegistryError, Upcaster
 from forecourt.snapshots import Snapshot, SnapshotStore
+
+log = logs.get(__name__)
 
 S = TypeVar("S")
 C = TypeVar("C", bound="Command")
@@ -290,11 +293,38 @@ def _is_foreign(decider: Decider[Any], loaded: Loaded[Any], scope: Scope) -> boo
 
 
 class _Created(NamedTuple):
-    """A new aggregate before it is appended."""
+    """A new aggregate before it is appended; ``of`` says for each event of which command it is, and its number there.
+
+    ``whole`` unless a command that follows has to be run alone.
+    """
 
     id: UUID
     stream: str
     events: list[Event]
+    of: list[tuple[int, Context]]
+    whole: bool
+
+
+def _decided_after(
+    decider: Decider[Any], events: list[Event], created_by: Context, command: Command, context: Context
+) -> list[Event]:
+    """The events of a command that follows an aggregate's first ones; none where it has to be run alone."""
+    ownership = Ownership(created_by.dealer_id, created_by.brand)
+    for event in events:
+        ownership = decider.ownership.after(ownership, event)
+    scope = context.scope
+    if scope is not UNRESTRICTED and not decider.ownership.reaches(scope, ownership):
+        return []
+    if not decider.ownership.allows(command, scope, ownership):
+        return []
+    try:
+        decided = decider.decide(decider.fold(events), command, context)
+        decider.duties.check(
+            command, context.actor_id, decider.duties.after(NOBODY, events, created_by.actor_id)
+        )
+    except ForecourtError:
+        return []
+    return decided
 
 
 class CommandHandler:
@@ -349,45 +379,74 @@ class CommandHandler:
         raise VersionConflict(f"{decider.category}: changed by others {ATTEMPTS} times while deciding")
 
     async def create_many(
-        self, decider: Decider[Any], commands: Sequence[tuple[Command, Context]]
+        self,
+        decider: Decider[Any],
+        commands: Sequence[tuple[Command, Context]],
+        *,
+        then: Mapping[int, tuple[Command, Context]] = MappingProxyType({}),
     ) -> list["Outcome | ForecourtError"]:
         """Run many commands that each create an aggregate, in one append; an outcome or a refusal for each.
+
+        ``then`` has, by the number of such a command, another one to be run right after it on the same aggregate, where
+        possible in the same append. The answer is that of the last one that was run.
 
         The states do not go into the cache: a bulk of new aggregates would only drive out those in use.
         Raises the store's errors.
         """
-        created = [self._create(decider, command, context) for command, context in commands]
+        created = [
+            self._create(decider, command, context, then.get(number))
+            for number, (command, context) in enumerate(commands)
+        ]
         data = await self._codec.encode_many([(one.stream, one.events, 0) for one in created])
         appends = [
             Append(
                 one.stream,
                 [
                     self._new_event(event, text, index, context)
-                    for index, (event, text) in enumerate(zip(one.events, texts, strict=True))
+                    for event, text, (index, context) in zip(one.events, texts, one.of, strict=True)
                 ],
                 0,
             )
-            for one, texts, (_, context) in zip(created, data, commands, strict=True)
+            for one, texts in zip(created, data, strict=True)
         ]
         results = iter(await self._store.append_many([append for append in appends if append.events]))
         answers: list[Outcome | ForecourtError] = []
-        for one, (command, context) in zip(created, commands, strict=True):
+        for number, one in enumerate(created):
             result = next(results) if one.events else None
-            if isinstance(result, AppendResult):
+            if isinstance(result, AppendResult) and one.whole:
                 answers.append(Outcome(one.id, result.sequence, result.position))
             else:
                 # It is there already, or refused on a state that may be stale: alone it gets the right answer.
-                answers.append(await self._execute_or_refusal(decider, command, context))
+                answers.append(await self._one_by_one(decider, commands[number], then.get(number)))
         return answers
 
-    def _create(self, decider: Decider[Any], command: Command, context: Context) -> "_Created":
+    def _create(
+        self,
+        decider: Decider[Any],
+        command: Command,
+        context: Context,
+        then: tuple[Command, Context] | None,
+    ) -> "_Created":
         aggregate_id = decider.id_of(command, context)
         stream = decider.stream(aggregate_id)
         try:
             events = decider.decide(decider.initial, command, context) if command.creates is True else []
         except ForecourtError:
             events = []
-        return _Created(aggregate_id, stream, events)
+        of = [(index, context) for index in range(len(events))]
+        if then is None or not events:
+            return _Created(aggregate_id, stream, events, of, whole=then is None)
+        further = _decided_after(decider, events, context, *then)
+        of += [(index, then[1]) for index in range(len(further))]
+        return _Created(aggregate_id, stream, [*events, *further], of, whole=bool(further))
+
+    async def _one_by_one(
+        self, decider: Decider[Any], first: tuple[Command, Context], then: tuple[Command, Context] | None
+    ) -> "Outcome | ForecourtError":
+        answer = await self._execute_or_refusal(decider, *first)
+        if then is None or isinstance(answer, ForecourtError):
+            return answer
+        return await self._execute_or_refusal(decider, *then)
 
     async def _execute_or_refusal(
         self, decider: Decider[Any], command: Command, context: Context
@@ -582,15 +641,17 @@ class CommandHandler:
     async def _snapshot(self, decider: Decider[Any], stream: str, loaded: Loaded[Any]) -> None:
         if self._snapshots is None:
             return
-        await self._snapshots.save(
-            stream,
-            Snapshot(
-                loaded.fold(decider),
-                loaded.version,
-                loaded.position,
-                loaded.ownership,
-                dict(list(loaded.known.items())[-KNOWN_IDS:]),
-                loaded.actors,
-            ),
-            type(decider.initial),
+        snapshot = Snapshot(
+            loaded.fold(decider),
+            loaded.version,
+            loaded.position,
+            loaded.ownership,
+            dict(list(loaded.known.items())[-KNOWN_IDS:]),
+            loaded.actors,
         )
+        try:
+            await self._snapshots.save(stream, snapshot, type(decider.initial))
+        except Exception as error:  # noqa: BLE001
+            # The command is stored, and a snapshot is only a shortcut: its loss must not look like the command's.
+            metrics.FAILED_SNAPSHOTS.inc()
+            log.warning("snapshot not stored", category=decider.category, error=type(error).__name__)

@@ -37,6 +37,9 @@ DROPPED_STREAMS = Counter("forecourt_dropped_streams", "Streams ended because of
 # --- event store
 
 APPEND_BATCH = Histogram("forecourt_append_batch_events", "Events written in one transaction", buckets=_SIZES)
+FAILED_SNAPSHOTS = Counter(
+    "forecourt_failed_snapshots", "Snapshots of long streams that could not be stored; their commands were"
+)
 
 # --- privacy
 

@@ -28,6 +28,9 @@ from forecourt.snapshots import PostgresSnapshots
 LISTENERS = 2
 """Connections that listen, for destroyed keys and the clock; the read models of each service have one more."""
 
+PATIENCE = 10
+"""How much longer than others a statement may take that writes a batch of a read model, or waits for one."""
+
 FOLLOWER_CONNECTIONS = 6
 """Connections that a projector or relay of one service may hold at once."""
 
@@ -85,7 +88,7 @@ class Runtime:
                 settings, settings.forecourt_pool_size + FOLLOWER_CONNECTIONS * followers
             )
             stack.push_async_callback(sessions.close)
-            store = await open_store(settings.store)
+            store = await open_store(settings.store, statement_seconds=settings.forecourt_statement_seconds)
             stack.push_async_callback(store.close)
             _observe_groups(store)
             await migrations.require(pool, store, [service.name for service in services])
@@ -117,7 +120,10 @@ async def open_pool(settings: Settings, size: int | None = None) -> "asyncpg.Poo
     """A pool of connections to ``DATABASE_URL``. Raises `ConfigError` where no server answers there."""
     return await _connected(
         connections.open_pool(
-            settings.database, size or settings.forecourt_pool_size, application_name="forecourt"
+            settings.database,
+            size or settings.forecourt_pool_size,
+            statement_seconds=settings.forecourt_statement_seconds,
+            application_name="forecourt",
         )
     )
 
@@ -130,6 +136,7 @@ async def open_sessions(settings: Settings, size: int) -> "asyncpg.Pool[asyncpg.
             size,
             least=0,
             changes_sessions=True,
+            statement_seconds=PATIENCE * settings.forecourt_statement_seconds,
             application_name="forecourt",
         )
     )

@@ -41,7 +41,7 @@ class PlatformRuntime(Runtime):
 
 async def _open(service: Service, settings: Settings) -> Runtime:
     """The worker's runtime, with the platform's clock, snapshots and read models."""
-    store = await open_store(settings.store)
+    store = await open_store(settings.store, statement_seconds=settings.forecourt_statement_seconds)
     try:
         runtime = await open_runtime(service, settings, store=store, clock=SystemClock())
     except BaseException:

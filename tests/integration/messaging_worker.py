@@ -12,12 +12,16 @@ bridge.install()
 
 import asyncio  # noqa: E402
 
+import msgspec  # noqa: E402
+
 from forecourt import logs  # noqa: E402
 from forecourt.config import Settings, load  # noqa: E402
 from forecourt.deciders import Command, Context, Decider  # noqa: E402
 from forecourt.errors import InvalidInput, Refused  # noqa: E402
-from forecourt.events import Event, ForeignEvent, Recorded  # noqa: E402
+from forecourt.events import Event, ForeignEvent, Meta, Recorded  # noqa: E402
 from forecourt.messaging.entrypoints import every, on_event  # noqa: E402
+from forecourt.projections.projection import Projection, Unowned  # noqa: E402
+from forecourt.projections.queries import ReadModels  # noqa: E402
 from forecourt.service import Service  # noqa: E402
 from forecourt.worker.dependencies import ClockProvider, Commands, Database  # noqa: E402
 from forecourt.worker.runner import run_worker  # noqa: E402
@@ -62,6 +66,22 @@ def _(state: int, event: Answered) -> int:
     return event.number
 
 
+class RequestRow(msgspec.Struct, frozen=True):
+    """A request."""
+
+    request_id: UUID
+
+
+requests = Projection(
+    "request", version=1, row=RequestRow, key="request_id", owner=Unowned("nobody asks whose")
+)
+
+
+@requests.on(Asked)
+def _(row: RequestRow | None, event: Asked, meta: Meta) -> RequestRow:
+    return RequestRow(meta.stream_id)
+
+
 class Reactions:
     """Writes a row for each event, in a table without any key: whatever is done twice shows."""
 
@@ -77,6 +97,8 @@ class Reactions:
         await self.database.pool.execute(f'INSERT INTO "{NAME}".attempt VALUES ($1)', number)
         if mode == "invalid":
             raise InvalidInput("number: is odd", fields={"number": "is odd"})
+        if mode == "read":
+            await ReadModels(self.database.pool, NAME).wait_for(requests, event.meta.position, 0.1)
         if mode == "slow":
             await asyncio.sleep(1.0)
         if mode == "provider-timeout":

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from forecourt.clock import ClockSetting, VirtualClock
 from forecourt.clock_store import ClockFollower, ClockIsReal, ClockStore, TimeRunsForwardOnly
 from forecourt.errors import InvalidInput
 from forecourt.testing.probes import poll_async
@@ -57,6 +58,28 @@ async def test_a_follower_survives_a_lost_connection(pool: "asyncpg.Pool[asyncpg
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+        await ClockStore(pool).set(FAR, rate=0)
+        await poll_async(lambda: follower.clock.now() == FAR, timeout=10)
+    finally:
+        await follower.close()
+
+
+async def test_a_follower_goes_on_after_an_error_that_nobody_foresaw(
+    pool: "asyncpg.Pool[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = await ClockFollower.open(pool)
+    await poll_async(lambda: follower.clock.setting.rate == 1.0, timeout=5)
+    apply, failures = VirtualClock.apply, 0
+
+    def fail_once(clock: VirtualClock, setting: ClockSetting) -> None:
+        nonlocal failures
+        failures += 1
+        if failures == 1:
+            raise LookupError("the setting is gone")
+        apply(clock, setting)
+
+    monkeypatch.setattr(VirtualClock, "apply", fail_once)
+    try:
         await ClockStore(pool).set(FAR, rate=0)
         await poll_async(lambda: follower.clock.now() == FAR, timeout=10)
     finally:

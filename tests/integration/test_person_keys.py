@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -141,6 +142,24 @@ async def test_while_nobody_listens_nothing_comes_from_the_cache(pool: Pool) -> 
             return isinstance((await keys.get([wang]))[wang], Destroyed)
 
         assert await again()
+
+
+async def test_the_listener_for_destroyed_keys_tells_of_what_nobody_foresaw_and_goes_on(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, listen = Mock(), PostgresKeys._listen_once
+
+    async def fail_once(keys: PostgresKeys, ready: asyncio.Event) -> None:
+        if not log.exception.called:
+            raise ValueError("a mistake")
+        await listen(keys, ready)
+
+    monkeypatch.setattr(PostgresKeys, "_listen_once", fail_once)
+    monkeypatch.setattr(keys_postgres, "log", log)
+    monkeypatch.setattr(keys_postgres, "RECONNECT_SECONDS", 0.01)
+    async with opened(pool) as keys:
+        await poll_async(lambda: keys._listening)
+    log.exception.assert_called_once()
 
 
 async def test_a_key_of_an_unknown_master_is_lost_and_the_process_does_not_start(

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Literal
+from unittest.mock import Mock
 from uuid import UUID
 
 import asyncpg
@@ -17,13 +18,14 @@ from hypothesis import strategies as st
 
 from forecourt.access.scope import Scope
 from forecourt.errors import InvalidInput, Unavailable
-from forecourt.projections import tables
+from forecourt.projections import freshness, tables
 from forecourt.projections.paging import write_token
 from forecourt.projections.projection import Index, Owned, OwnedThrough, Projection, UndeclaredOwner, Unowned
 from forecourt.projections.queries import (
     NotYetThere,
     PageRequest,
     ReadModels,
+    TooManyGroups,
     UnknownColumn,
     Where,
     all_,
@@ -43,6 +45,7 @@ from forecourt.projections.queries import (
 )
 from forecourt.projections.scoping import with_owners
 from forecourt.service import Service
+from forecourt.testing.probes import poll_async
 from forecourt.values import Money
 from tests.integration.projection_shop import Opened, account, bank, open_bank, running
 
@@ -388,6 +391,12 @@ async def test_groups_and_sums(rm: ReadModels) -> None:
     assert await rm.count(cars, sum=["price"], where=[eq("name", "nobody")]) == [{"count": 0, "price": 0}]
 
 
+async def test_a_count_of_more_groups_than_fit_is_refused_instead_of_cut_off(rm: ReadModels) -> None:
+    assert len(await rm.count(cars, by=["car_id"], limit=len(ROWS))) == len(ROWS)
+    with pytest.raises(TooManyGroups):
+        await rm.count(cars, by=["car_id"], limit=len(ROWS) - 1)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     dealers=st.none() | st.frozensets(st.sampled_from(["D000", "D001", "D002", "D999"])),
@@ -552,6 +561,30 @@ async def test_waiting_works_although_its_listener_was_cut(database_url: str) ->
             )
         assert cut
         await read_models.close()
+
+
+async def test_the_listener_for_read_models_tells_of_what_nobody_foresaw_and_goes_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, listen = Mock(), freshness.Positions._listen_once
+
+    async def fail_once(positions: freshness.Positions) -> None:
+        if not log.exception.called:
+            raise ValueError("a mistake")
+        await listen(positions)
+
+    monkeypatch.setattr(freshness.Positions, "_listen_once", fail_once)
+    monkeypatch.setattr(freshness, "log", log)
+    monkeypatch.setattr(freshness, "LISTENING_LOOK_SECONDS", 0.01)
+    accounts = bank()
+    async with open_bank(database_url) as shop:
+        await tables.migrate(shop.pool, "bank", [accounts])
+        read_models = ReadModels(shop.pool, "bank", [accounts])
+        with pytest.raises(NotYetThere):
+            await read_models.wait_for(accounts, 1, 0.01)
+        await poll_async(lambda: read_models._positions._listening)
+        await read_models.close()
+    log.exception.assert_called_once()
 
 
 def _unpadded(token: str) -> bytes:

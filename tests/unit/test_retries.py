@@ -1,7 +1,11 @@
 """What becomes of a message after a failed attempt."""
 
+import pytest
+
 from forecourt.errors import InvalidInput, Refused
-from forecourt.messaging.retries import Park, Retry, after_failure, describe, fresh, malformed
+from forecourt.eventstore.port import StoreUnavailable
+from forecourt.messaging.retries import Park, Retry, after_failure, describe, fresh, is_outage, malformed
+from forecourt.projections.freshness import NotYetThere
 
 DELAYS = (1.0, 10.0)
 
@@ -57,3 +61,23 @@ def test_starting_anew_keeps_foreign_headers_only() -> None:
     assert fresh({"attempts": 3, "reason": "x", "x-delivery-count": 2, "tenant": "east"}) == {
         "tenant": "east"
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "raised_by_the_handler", "away"),
+    [
+        (StoreUnavailable("away"), True, True),
+        (NotYetThere("behind"), True, True),
+        (ConnectionError("the database"), False, True),
+        (TimeoutError("a provider"), True, False),
+        (ValueError("a mistake"), True, False),
+    ],
+)
+def test_what_is_an_outage_and_what_an_attempt(
+    error: Exception, raised_by_the_handler: bool, away: bool
+) -> None:
+    assert is_outage(error, error if raised_by_the_handler else None) is away
+
+
+def test_a_database_that_cannot_roll_back_is_away_whatever_the_handler_raised() -> None:
+    assert is_outage(TimeoutError("the database"), TimeoutError("also the database"))

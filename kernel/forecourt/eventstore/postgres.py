@@ -24,7 +24,7 @@ from typing import Any, Self
 import asyncpg
 
 from forecourt import migrations
-from forecourt.connections import open_pool
+from forecourt.connections import STATEMENT_SECONDS, open_pool
 from forecourt.eventstore.port import (
     PAGE,
     Append,
@@ -40,6 +40,9 @@ from forecourt.waiting import Company
 
 GROUP_EVENTS = 500
 """Most events that one transaction takes."""
+
+MAX_WAITING = 50_000
+"""Appends that may wait for their group; more are refused. A server that is well takes a second for them."""
 
 WINDOW = 20_000
 """Positions that one page of a filtered read spans."""
@@ -93,8 +96,10 @@ class PostgresEventStore:
         schema: str = "events",
         owns_pool: bool = False,
         on_group: Callable[[int], None] | None = None,
+        statement_seconds: float = STATEMENT_SECONDS,
     ) -> None:
         self._pool = pool
+        self._statement_seconds = statement_seconds
         self._schema = schema
         self._owns_pool = owns_pool
         self.on_group = on_group
@@ -106,13 +111,20 @@ class PostgresEventStore:
         self._closed = False
 
     @classmethod
-    async def open(cls, dsn: str, *, schema: str = "events", max_connections: int = 10) -> Self:
+    async def open(
+        cls,
+        dsn: str,
+        *,
+        schema: str = "events",
+        max_connections: int = 10,
+        statement_seconds: float = STATEMENT_SECONDS,
+    ) -> Self:
         """A store with a connection pool of its own. Raises `StoreUnavailable`."""
         try:
-            pool = await open_pool(dsn, max_connections)
+            pool = await open_pool(dsn, max_connections, statement_seconds=statement_seconds)
         except LOST as error:
             raise StoreUnavailable(f"event store: {type(error).__name__}") from error
-        return cls(pool, schema=schema, owns_pool=True)
+        return cls(pool, schema=schema, owns_pool=True, statement_seconds=statement_seconds)
 
     async def migrate(self) -> None:
         """Bring schema, table and function up to date; safe to run at any time, by several at once."""
@@ -125,19 +137,23 @@ class PostgresEventStore:
     async def append(self, stream: str, events: Sequence[NewEvent], *, expected: int) -> AppendResult:
         """Append ``events`` after exactly sequence ``expected``; see the port."""
         check_append(stream, events, expected)
-        if self._closed:
-            raise StoreUnavailable("event store: is closed")
+        self._check_room(1)
         return await self._hand_over(stream, events, expected)
 
     async def append_many(self, appends: Sequence[Append]) -> list[AppendResult | WrongExpectedVersion]:
         """See the port: they are written in groups, together with what others append at the same time."""
         for stream, events, expected in appends:
             check_append(stream, events, expected)
-        if self._closed:
-            raise StoreUnavailable("event store: is closed")
+        self._check_room(len(appends))
         handed = [self._hand_over(*one) for one in appends]
         results = await asyncio.gather(*handed, return_exceptions=True)
         return [_result_or_conflict(result) for result in results]
+
+    def _check_room(self, appends: int) -> None:
+        if self._closed:
+            raise StoreUnavailable("event store: is closed")
+        if len(self._pending) + appends > MAX_WAITING:
+            raise StoreUnavailable("event store: too many appends wait for it")
 
     def _hand_over(
         self, stream: str, events: Sequence[NewEvent], expected: int
@@ -159,6 +175,10 @@ class PostgresEventStore:
             try:
                 await self._write_group(group)
             except Exception as error:  # noqa: BLE001 - it is not lost: it belongs to the callers of this group
+                if isinstance(error.__cause__, TimeoutError):
+                    # Each group behind it would wait as long for a server that is silent.
+                    group += self._pending
+                    self._pending.clear()
                 for pending in group:
                     if not pending.done.done():
                         pending.done.set_exception(error)
@@ -208,11 +228,13 @@ class PostgresEventStore:
         query = f"SELECT base, actual FROM {self._schema}.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
         for delay in (*RETRY_DELAYS, None):
             try:
-                row = await self._pool.fetchrow(query, *arguments)
+                async with self._pool.acquire(timeout=self._statement_seconds) as connection:
+                    row = await connection.fetchrow(query, *arguments)
                 assert row is not None
                 return row["base"], row["actual"]
             except LOST as error:
-                if delay is None or self._closed:
+                # Who has waited that long already had better hear of it.
+                if delay is None or self._closed or isinstance(error, TimeoutError):
                     raise StoreUnavailable(f"event store: {type(error).__name__}") from error
                 await asyncio.sleep(delay)
         raise AssertionError("unreachable")
@@ -222,7 +244,7 @@ class PostgresEventStore:
         ids = [event.id for event in pending.events]
         rows: list[Any] = []
         if actual >= pending.expected + len(ids):
-            rows = await self._pool.fetch(
+            rows = await self._fetch(
                 f"SELECT id, position FROM {self._schema}.event"
                 " WHERE stream = $1 AND sequence > $2 AND sequence <= $3 ORDER BY sequence",
                 pending.stream,
@@ -336,7 +358,8 @@ class PostgresEventStore:
 
     async def _fetch(self, query: str, *arguments: Any) -> list[Any]:
         try:
-            return list(await self._pool.fetch(query, *arguments))
+            async with self._pool.acquire(timeout=self._statement_seconds) as connection:
+                return list(await connection.fetch(query, *arguments))
         except LOST as error:
             raise StoreUnavailable(f"event store: {type(error).__name__}") from error
 

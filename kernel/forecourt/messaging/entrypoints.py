@@ -19,7 +19,8 @@ What `on_event` promises:
   commit.
 * A handler that fails is tried again after each of the configured delays, and then its message is parked.
   What no further attempt can mend (`forecourt.messaging.retries.PERMANENT`) is parked at once.
-* While the database does not answer, messages are held back: an outage uses up no attempts.
+* While the database, the event store, the keys or the read models that a handler waits for do not answer, messages
+  are held back: an outage uses up no attempts.
 * A process handles the events of one aggregate one after the other, in order. An event that is tried again
   later holds nothing back, so later ones of its aggregate overtake it; and two replicas may handle two events
   of one aggregate at once. ``event.meta.sequence`` tells the order: a handler that depends on it raises until
@@ -41,11 +42,10 @@ from nameko.messaging import Consumer, QueueConsumer, QueueConsumerStopped
 from prometheus_client import Gauge
 
 from forecourt import logs, tracing
-from forecourt.audit.trail import AuditUnavailable
 from forecourt.clock import monotonic
 from forecourt.errors import Unavailable
 from forecourt.events import AnyEvent, Event, ForeignEvent, Recorded
-from forecourt.eventstore.port import StoredEvent, StoreUnavailable
+from forecourt.eventstore.port import StoredEvent
 from forecourt.eventstore.postgres import LOST
 from forecourt.messaging import retries, topology
 from forecourt.messaging.cloudevents import MalformedCloudEvent, from_cloudevent
@@ -335,7 +335,7 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
     async def _transact(self, coroutine: Coroutine[Any, Any, None], meta: StoredEvent) -> bool:
         """Run a handler in a transaction that also notes the event's id. False where it was noted before.
 
-        Raises `Outage` where the database or the event store is what failed.
+        Raises `Outage` where what failed is the platform itself, which says so by `Unavailable`, or the database.
         """
         logs.bind(correlation_id=str(meta.correlation_id), event_id=str(meta.id))
         failure: Exception | None = None
@@ -354,9 +354,8 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
                 except Exception as error:
                     failure = None if connection.is_closed() else error
                     raise
-        except (*LOST, StoreUnavailable, AuditUnavailable) as error:
-            # The handler's own troubles may look the same (a provider that times out): those are attempts.
-            if failure is not None and not isinstance(failure, StoreUnavailable | AuditUnavailable):
+        except (*LOST, Unavailable) as error:
+            if not retries.is_outage(error, failure):
                 raise
             raise Outage(type(error).__name__) from error
         return True

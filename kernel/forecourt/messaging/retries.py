@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forecourt.errors import ForecourtError, InvalidInput
+from forecourt.errors import ForecourtError, InvalidInput, Unavailable
+from forecourt.eventstore.postgres import LOST
 from forecourt.registry import UndecodableEvent
 
 ATTEMPTS = "attempts"
@@ -85,6 +86,15 @@ def malformed(headers: Mapping[str, Any], error: Exception) -> Park:
 def fresh(headers: Mapping[str, Any]) -> dict[str, Any]:
     """The headers of a message that starts anew: without what failed attempts and the broker left on it."""
     return {name: value for name, value in headers.items() if name not in OURS and not name.startswith("x-")}
+
+
+def is_outage(error: Exception, failure: Exception | None) -> bool:
+    """Whether the platform itself is away, by the error with which a handler's transaction ended.
+
+    ``failure`` is what the handler raised in it. Its own troubles may look like a lost database (a provider that times
+    out): those are attempts. Where another error took their place, the transaction could not even be rolled back.
+    """
+    return isinstance(error, Unavailable) or (isinstance(error, LOST) and error is not failure)
 
 
 def attempts_of(headers: Mapping[str, Any]) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 import asyncpg
 
 from forecourt.config import ConfigError
+from forecourt.connections import PATIENT_SECONDS
 
 FOLDER = Path(__file__).parent
 
@@ -164,14 +165,14 @@ async def _apply(connection: Any, migration: Migration) -> bool:
     """Apply and record one file in one transaction; False where another process has done it by now."""
     component = migration.component
     async with connection.transaction():
-        await connection.execute(_LOCK)
+        await connection.execute(_LOCK, timeout=PATIENT_SECONDS)
         await connection.execute(_RECORD)
         key = (component.schema, component.name, migration.version)
         done = "SELECT 1 FROM forecourt.migration WHERE (schema, component, version) = ($1, $2, $3)"
         if await connection.fetchval(done, *key) is not None:
             return False
         await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
-        await connection.execute(migration.sql)
+        await connection.execute(migration.sql, timeout=PATIENT_SECONDS)
         await connection.execute(
             "INSERT INTO forecourt.migration (schema, component, version, name, checksum) VALUES ($1, $2, $3, $4, $5)",
             *key,

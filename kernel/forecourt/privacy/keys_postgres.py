@@ -17,7 +17,9 @@ import asyncpg
 
 from forecourt import logs
 from forecourt.config import ConfigError, Settings
+from forecourt.connections import PATIENT_SECONDS
 from forecourt.errors import DataDamaged
+from forecourt.eventstore.postgres import LOST
 from forecourt.privacy.cipher import KEY_BYTES, KeyedHash, PersonKey, new_key, randoms
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
@@ -333,9 +335,13 @@ class PostgresKeys:
 
     async def _listen_for_ever(self, ready: asyncio.Event) -> None:
         while True:
-            with contextlib.suppress(Exception):
-                # Whatever breaks it: nothing is cached meanwhile, and it is tried again.
+            # Whatever breaks it: nothing is cached meanwhile, and it is tried again.
+            try:
                 await self._listen_once(ready)
+            except LOST:
+                pass
+            except Exception:
+                log.exception("nobody listens for destroyed keys")
             self._listening = False
             self._cache.clear()
             ready.set()
@@ -390,6 +396,7 @@ class PostgresKeys:
             " (SELECT FROM keys.person_key p WHERE p.master_id = m.master_id)"
             " AND NOT EXISTS (SELECT FROM keys.hash_key h WHERE h.master_id = m.master_id)",
             current,
+            timeout=PATIENT_SECONDS,
         )
         return rotated
 
@@ -440,7 +447,8 @@ class PostgresKeys:
         rows = await self._pool.fetch(
             "SELECT coalesce(master_id, 'destroyed') AS name, count(*) AS number FROM"
             " (SELECT master_id FROM keys.person_key UNION ALL SELECT master_id FROM keys.hash_key) k"
-            " GROUP BY 1 ORDER BY 1"
+            " GROUP BY 1 ORDER BY 1",
+            timeout=PATIENT_SECONDS,
         )
         return [(row["name"], row["number"]) for row in rows]
 

@@ -8,10 +8,14 @@ import asyncio
 import contextlib
 from typing import Any
 
+from forecourt import logs
 from forecourt.errors import Unavailable
+from forecourt.eventstore.postgres import LOST
 from forecourt.projections.checkpoint import channel
 from forecourt.projections.projection import Projection
 from forecourt.waiting import wait
+
+log = logs.get(__name__)
 
 LOOK_SECONDS = 0.05
 """How often a waiting reader looks by itself while nobody listens for it."""
@@ -88,9 +92,13 @@ class Positions:
 
     async def _listen_for_ever(self) -> None:
         while True:
-            with contextlib.suppress(Exception):
-                # Whatever breaks it: readers look by themselves meanwhile, and it is tried again.
+            # Whatever breaks it: readers look by themselves meanwhile, and it is tried again.
+            try:
                 await self._listen_once()
+            except LOST:
+                pass
+            except Exception:
+                log.exception("nobody listens for news of read models", service=self._schema)
             self._listening = False
             await asyncio.sleep(LISTENING_LOOK_SECONDS)
 

@@ -21,7 +21,7 @@ import asyncpg
 import msgspec
 
 from forecourt.access.scope import UNRESTRICTED, Scope
-from forecourt.errors import Unavailable
+from forecourt.errors import Refused, Unavailable
 from forecourt.projections.conditions import (
     AllOf,
     AnyOf,
@@ -71,6 +71,7 @@ __all__ = [
     "Page",
     "PageRequest",
     "ReadModels",
+    "TooManyGroups",
     "UnknownColumn",
     "Where",
     "all_",
@@ -92,12 +93,16 @@ __all__ = [
 R = TypeVar("R", bound=msgspec.Struct)
 
 MAX_GROUPS = 1_000
-"""Most groups that a count answers."""
+"""Most groups that `ReadModels.count` answers unless told otherwise."""
 
 MAX_ROWS = 1_000
 """Rows that `ReadModels.all` answers unless told otherwise: nothing reads a whole table by accident."""
 
 _SUMMABLE = ("bigint", "numeric", "double precision")
+
+
+class TooManyGroups(Refused):
+    """A count has more groups than can be answered, and a part of them would be wrong: ask for less, with a filter."""
 
 
 class ReadModels:
@@ -221,10 +226,11 @@ class ReadModels:
         by: Sequence[str] = (),
         where: Sequence[Where] = (),
         sum: Sequence[str] = (),  # noqa: A002
+        limit: int = MAX_GROUPS,
     ) -> list[dict[str, Any]]:
         """Rows per group, as ``{column: value, ..., "count": n, summed column: total}``, ordered by group.
 
-        Without ``by`` it is one group of all rows. Sums of nothing are 0. At most 1,000 groups are answered.
+        Without ``by`` it is one group of all rows. Sums of nothing are 0. Raises `TooManyGroups` above ``limit``.
         """
         table, parameters = self._table(projection), Parameters()
         groups = [column_of(table, name) for name in by]
@@ -235,9 +241,11 @@ class ReadModels:
         answers = [c.quoted for c in groups] + ['count(*) AS "count"']
         answers += [f"coalesce(sum({c.quoted}), 0) AS {c.quoted}" for c in summed]
         condition = self._scoped(table, where_sql(table, where, parameters), parameters)
-        grouping = f" GROUP BY {names} ORDER BY {names} LIMIT {MAX_GROUPS}" if groups else ""
+        grouping = f" GROUP BY {names} ORDER BY {names} LIMIT {limit + 1}" if groups else ""
         sql = f"SELECT {', '.join(answers)} FROM {table.full_name} WHERE {condition}{grouping}"
         records = await self._fetch(sql, parameters)
+        if len(records) > limit:
+            raise TooManyGroups(f"more than {limit} groups: ask for less, with a filter")
         return [self._group(record, [*groups, *summed]) for record in records]
 
     async def total(self, projection: Projection[Any], *, where: Sequence[Where] = ()) -> int:

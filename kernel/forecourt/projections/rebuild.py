@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from forecourt.codec import Codec
+from forecourt.connections import PATIENT_SECONDS
 from forecourt.errors import Refused
 from forecourt.eventstore.port import Batch, EventStore
 from forecourt.projections import tables
@@ -289,7 +290,8 @@ async def _digest(connection: Any, table: str, columns: list[str]) -> tuple[int,
     """Rows of a table, and a hash over their columns that does not depend on their order."""
     names = ", ".join(f'"{name}"' for name in columns)
     row = await connection.fetchrow(
-        f"SELECT count(*), coalesce(sum(hashtextextended(ROW({names})::text, 0)::numeric), 0) FROM {table}"
+        f"SELECT count(*), coalesce(sum(hashtextextended(ROW({names})::text, 0)::numeric), 0) FROM {table}",
+        timeout=PATIENT_SECONDS,
     )
     return int(row[0]), row[1]
 
@@ -304,7 +306,8 @@ async def _differing(
     right = ", ".join(f'n."{name}"' for name in columns)
     rows = await connection.fetch(
         f"SELECT {answers} FROM {old} AS o FULL JOIN {new} AS n ON {same}"
-        f" WHERE ROW({left})::text IS DISTINCT FROM ROW({right})::text LIMIT {SAMPLE}"
+        f" WHERE ROW({left})::text IS DISTINCT FROM ROW({right})::text LIMIT {SAMPLE}",
+        timeout=PATIENT_SECONDS,
     )
     return tuple(tuple(row) for row in rows)
 
@@ -326,7 +329,8 @@ async def _rename(connection: Any, schema: str, entry: Registered, relation: str
 
 
 async def _drop(connection: Any, schema: str, entry: Registered) -> None:
-    await connection.execute(f'DROP TABLE IF EXISTS "{schema}"."{entry.relation}"')
+    drop = f'DROP TABLE IF EXISTS "{schema}"."{entry.relation}"'
+    await connection.execute(drop, timeout=PATIENT_SECONDS)
     await connection.execute(f'DELETE FROM "{schema}".projection WHERE id = $1', entry.id)
 
 

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from forecourt import migrations
+from forecourt.connections import PATIENT_SECONDS
 from forecourt.projections.columns import Column, columns_of
 from forecourt.projections.projection import Index, Key, Projection
 
@@ -230,7 +231,8 @@ async def migrate(pool: Any, schema: str, projections: Iterable[Projection[Any]]
 
 async def lock_schema(connection: Connection, schema: str) -> None:
     """Let only one transaction at a time change the tables of a schema."""
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", f"projections.{schema}")
+    lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))"
+    await connection.execute(lock, f"projections.{schema}", timeout=PATIENT_SECONDS)
 
 
 async def register(connection: Connection, table: Table, state: str) -> int:
@@ -272,7 +274,7 @@ async def create_indexes(connection: Connection, table: Table) -> None:
         if index.trigram and not await _trigrams(connection):
             log.warning("projection.no_trigrams", projection=table.projection.name, columns=index.columns)
             continue
-        await connection.execute(query)
+        await connection.execute(query, timeout=PATIENT_SECONDS)
 
 
 async def _trigrams(connection: Connection) -> bool:

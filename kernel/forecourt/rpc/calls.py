@@ -7,6 +7,7 @@ Metadata: ``authorization``, ``command-id`` (idempotency key), ``expected-versio
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -225,10 +226,14 @@ class CallCommands:
         return outcome
 
     async def create_many(
-        self, decider: Decider[Any], commands: Sequence[tuple[Command, Context]]
+        self,
+        decider: Decider[Any],
+        commands: Sequence[tuple[Command, Context]],
+        *,
+        then: Mapping[int, tuple[Command, Context]] = MappingProxyType({}),
     ) -> list[Outcome | ForecourtError]:
         """Create many aggregates at once under contexts of the function's own making; see `CommandHandler`."""
-        answers = await self._handler.create_many(decider, commands)
+        answers = await self._handler.create_many(decider, commands, then=then)
         for answer, (command, context) in zip(answers, commands, strict=True):
             if isinstance(answer, ForecourtError):
                 self._parts.refused(answer, context, decider.id_of(command, context))

@@ -61,7 +61,8 @@ OpenRuntime = Callable[[Service, Settings], Awaitable[Runtime]]
 async def default_runtime(service: Service, settings: Settings) -> Runtime:
     """The runtime as the settings say, on the system's clock."""
     clock: Clock = SystemClock()
-    return await open_runtime(service, settings, store=await open_store(settings.store), clock=clock)
+    store = await open_store(settings.store, statement_seconds=settings.forecourt_statement_seconds)
+    return await open_runtime(service, settings, store=store, clock=clock)
 
 
 def run_worker(service: Service, settings: Settings, *, open_with: OpenRuntime = default_runtime) -> None:

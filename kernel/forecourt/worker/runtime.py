@@ -17,6 +17,7 @@ from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock
 from forecourt.codec import Codec
 from forecourt.config import ServiceSettings, Settings, load
+from forecourt.connections import open_pool
 from forecourt.deciders import CommandHandler
 from forecourt.eventstore.port import EventStore
 from forecourt.lease import Lease
@@ -25,6 +26,10 @@ from forecourt.service import Service
 
 CONFIG_KEY = "FORECOURT_RUNTIME"
 """Where nameko's config holds the `Runtime`."""
+
+HOLDERS = 5
+"""Connections that are held for long: by those who listen for destroyed keys, for read models and for the clock, by the
+lease of the timers, and by the claims of a sender."""
 
 TRANSACTION: ContextVar[Any] = ContextVar("TRANSACTION")
 """The connection in whose transaction the present handler runs."""
@@ -109,11 +114,16 @@ async def open_runtime(
 ) -> Runtime:
     """Open pools. Raises what asyncpg raises where the database does not answer, `ConfigError` for an old schema."""
     worker = load(WorkerSettings)
-    # One more, for what hears of destroyed keys.
-    pool = await asyncpg.create_pool(settings.database, min_size=1, max_size=settings.forecourt_pool_size + 1)
-    transactions = await asyncpg.create_pool(
-        settings.database, min_size=1, max_size=worker.forecourt_worker_transactions
-    )
+    pool, transactions = [
+        await open_pool(
+            settings.database,
+            size,
+            changes_sessions=True,
+            statement_seconds=settings.forecourt_statement_seconds,
+            application_name="forecourt",
+        )
+        for size in (settings.forecourt_pool_size + HOLDERS, worker.forecourt_worker_transactions)
+    ]
     await migrations.require(pool, store, [service.name])
     keys = await open_keys(pool, settings)
     audit = Audit.to(AuditTrail(store, clock))

@@ -7,7 +7,7 @@ does nothing twice. A row that repeats a customer (same mobile and same name) is
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from customer.customer import (
 from customer.customer_import import CHUNK_ROWS, ReportRows, RowReport, customer_import
 from customer.read_models import customers
 from forecourt.deciders import Command, Context, Outcome
-from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput, Refused
+from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput
 from forecourt.projections.queries import any_of
 from forecourt.rpc.binding import Call
 from trade.fields import Line, OptionalLine
@@ -38,6 +38,13 @@ T = TypeVar("T")
 
 CHUNKS_IN_HAND = 8
 """Chunks of one call that are written at the same time."""
+
+REMEMBERED_ROWS = 50_000
+"""Good rows of a call after which the ones before them are looked for in the read model instead of in memory; more
+than are in hand."""
+
+PATIENCE = 60.0
+"""Seconds that an import waits for the read model to show what was there before, and what it wrote long ago."""
 
 
 class ImportRow(BaseModel):
@@ -157,12 +164,21 @@ class NewCustomer:
     context: Context
 
 
+@dataclass(eq=False)
+class Remembered:
+    """The customers of some chunks by (mobile, name), and the position of the last event about them so far."""
+
+    customers: dict[tuple[str, str], UUID] = field(default_factory=dict)
+    position: int = 0
+
+
 class Importer:
     """Takes the chunks of one call, in order."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._seen: dict[tuple[str, str], UUID] = {}
+        self._recent = Remembered()
+        self._earlier = Remembered()
         self._ready = False
         self._reporting = asyncio.Lock()
 
@@ -176,18 +192,22 @@ class Importer:
         if any(later.row <= row.row for row, later in pairwise(rows)):
             raise InvalidInput("rows: must ascend", fields={"rows": "row numbers must ascend"})
         await self._catch_up(chunk.import_id)
+        await self._forget()
         checked = [self._check(row) for row in rows]
         known = await self._known(good for good in checked if isinstance(good, CustomerOfRow))
         decided = [
             self._decide(chunk.import_id, row, good, known) for row, good in zip(rows, checked, strict=True)
         ]
-        return self._write(chunk, decided)
+        return self._write(chunk, decided, self._recent)
 
-    async def _write(self, chunk: ImportChunk, decided: list[RowReport | NewCustomer]) -> dict[str, Any]:
+    async def _write(
+        self, chunk: ImportChunk, decided: list[RowReport | NewCustomer], remembered: Remembered
+    ) -> dict[str, Any]:
         new = [one for one in decided if isinstance(one, NewCustomer)]
         registered = {one.row: result for one, result in zip(new, await self._register(new), strict=True)}
         reports = tuple(one if isinstance(one, RowReport) else registered[one.row][0] for one in decided)
         position = max((position for _, position in registered.values()), default=0)
+        remembered.position = max(remembered.position, position)
         report = ReportRows(import_id=chunk.import_id, file_name=chunk.file_name, rows=reports)
         first, last = reports[0].row, reports[-1].row
         context = self._context(chunk.import_id, f"report:{first}:{last}", "")
@@ -197,15 +217,20 @@ class Importer:
         return {"rows": reports, "position": max(position, outcome.position)}
 
     async def _catch_up(self, import_id: UUID) -> None:
-        """Before the first chunk, wait until what an earlier run of this import wrote can be seen.
+        """Before the first chunk, wait until what was written before, by this import or others, can be seen.
 
         Raises `NotFound` for an import of another store.
         """
         if not self._ready:
             await self._call.commands.require_reachable(customer_import, import_id)
-            written = await self._call.commands.position(customer_import, import_id)
-            await self._call.read_models.wait_for(customers, written)
+            await self._call.read_models.wait_for(customers, await self._call.commands.head(), PATIENCE)
             self._ready = True
+
+    async def _forget(self) -> None:
+        """Forget the customers of long ago once the read model shows them: memory does not grow with the file."""
+        if len(self._recent.customers) >= REMEMBERED_ROWS:
+            await self._call.read_models.wait_for(customers, self._earlier.position, PATIENCE)
+            self._earlier, self._recent = self._recent, Remembered()
 
     def _check(self, row: ImportRow) -> CustomerOfRow | InvalidInput:
         if row.dealer_id and not self._call.identity.acts_for(row.dealer_id):
@@ -237,7 +262,8 @@ class Importer:
         other = customer_id
         if good.mobile is not None:
             same = (good.mobile.normal, good.name)
-            other = known.get(same) or self._seen.setdefault(same, customer_id)
+            there = known.get(same) or self._earlier.customers.get(same)
+            other = there or self._recent.customers.setdefault(same, customer_id)
         if other != customer_id:
             reason = "the same name and mobile number are there already"
             self._call.refuse(CustomerRepeated(fields={"mobile": reason}), other)
@@ -249,19 +275,9 @@ class Importer:
     async def _register(self, new: Sequence[NewCustomer]) -> list[tuple[RowReport, int]]:
         """Register new customers; for each the report on its row, and the position of the last event."""
         commands = [(_registration(one), one.context) for one in new]
-        outcomes = dict(zip(new, await self._call.commands.create_many(customer, commands), strict=True))
-        owners = [one for one in new if one.good.vin and isinstance(outcomes[one], Outcome)]
-        outcomes.update(zip(owners, await asyncio.gather(*map(self._own, owners)), strict=True))
-        return [_created(one, outcomes[one]) for one in new]
-
-    async def _own(self, one: NewCustomer) -> Outcome | ForecourtError:
-        """Record that the car of a row is the customer's."""
-        since = one.context.now.date()
-        owns = RecordVehicleOwnership(customer_id=one.customer_id, vin=one.good.vin, since=since)
-        try:
-            return await self._call.commands.execute_as(one.context.derived("owns"), customer, owns)
-        except (InvalidInput, Refused) as error:
-            return error
+        owners = {number: _ownership(one) for number, one in enumerate(new) if one.good.vin}
+        outcomes = await self._call.commands.create_many(customer, commands, then=owners)
+        return [_created(one, outcome) for one, outcome in zip(new, outcomes, strict=True)]
 
     def _context(self, import_id: UUID, label: str, dealer_id: str) -> Context:
         context = self._call.context
@@ -285,6 +301,13 @@ def _registration(one: NewCustomer) -> Command:
         contact_points=tuple(point for point in (good.mobile, good.email) if point),
         consents=good.consents,
     )
+
+
+def _ownership(one: NewCustomer) -> tuple[Command, Context]:
+    """The command that records that the car of a row is the customer's."""
+    since = one.context.now.date()
+    owns = RecordVehicleOwnership(customer_id=one.customer_id, vin=one.good.vin, since=since)
+    return owns, one.context.derived("owns")
 
 
 def _created(one: NewCustomer, outcome: Outcome | ForecourtError) -> tuple[RowReport, int]:

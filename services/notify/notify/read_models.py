@@ -1,6 +1,7 @@
 """The read models of notify: whom to write to, where each message stands, and what happened to it."""
 
 from datetime import datetime
+from typing import get_args
 from uuid import UUID
 
 import msgspec
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 from forecourt.events import Event, Meta
 from forecourt.privacy.fields import ERASED
 from forecourt.projections.projection import Index, OwnedThrough, Projection
+from forecourt.projections.queries import Where, any_of, eq
 from notify.consent import ConsentState
 from notify.foreign import (
     ConsentGranted,
@@ -225,6 +227,9 @@ SENDABLE = ("queued", "deferred", "attempting")
 """What the sender has to look at: also messages being attempted, by a process that may have died."""
 
 FINAL = ("delivered", "bounced")
+
+DEAD_LETTERS: tuple[Where, ...] = (any_of("channel", get_args(Channel)), eq("state", "dead"))
+"""Messages that wait for somebody. All channels are named because an index begins with them."""
 
 
 @notifications.on(NotificationRequested)

@@ -14,7 +14,7 @@ from notify.composition import make_sender
 from notify.foreign import REASONS, PersonalDataShredded
 from notify.notification import EraseNotification, RequestNotification, notification
 from notify.policies import requests_for
-from notify.read_models import contacts, notifications
+from notify.read_models import DEAD_LETTERS, contacts, notifications
 from notify.sender import Sender
 from notify.settings import NotifySettings
 
@@ -95,7 +95,7 @@ class NotifyReactions:
     @every(seconds=15)
     async def count_dead_letters(self) -> None:
         """Show how many messages wait for somebody."""
+        groups = await self.read_models.count(notifications, by=["why"], where=DEAD_LETTERS)
         metrics.DEAD_LETTERS.clear()
-        for group in await self.read_models.count(notifications, by=["state", "why"]):
-            if group["state"] == "dead":
-                metrics.DEAD_LETTERS.labels(group["why"]).set(group["count"])
+        for group in groups:
+            metrics.DEAD_LETTERS.labels(group["why"]).set(group["count"])

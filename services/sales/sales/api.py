@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from forecourt.projections.queries import Page, Where, eq, ge, lt
+from forecourt.projections.queries import Page, Where, any_of, eq, ge, lt
 from forecourt.rpc.binding import Api, Call
 from forecourt.rpc.queries import PagedQuery, Query
 from forecourt.values import Money
@@ -116,6 +116,13 @@ class ListOrders(PagedQuery):
     vin: VinStr | None = None
 
 
+COUNTED_PLACES: tuple[Place, ...] = ("in_transit", "in_stock")
+"""Where a car counts as stock."""
+
+STOCK_GROUPS = 20_000
+"""Most groups of models, stores and places of one answer: a megabyte."""
+
+
 def _where(**columns: Any) -> list[Where]:
     """A condition for each column that is asked for."""
     return [eq(column, value) for column, value in columns.items() if value is not None]
@@ -223,12 +230,20 @@ async def get_vehicle(q: GetVehicle, call: Call) -> VehicleRow | None:
 
 
 async def query_stock(q: QueryStock, call: Call) -> dict[str, Any]:
-    """A page of cars by VIN, and the numbers of all of them by model and store."""
+    """A page of cars by VIN, and the numbers of all of them by model and store.
+
+    Raises `TooManyGroups` where those are too many for one answer.
+    """
     where = _where(model=q.model, store=q.store, place="in_stock" if q.available_only else q.place)
     if q.available_only:
         where.append(eq("reserved", False))
     page = await call.read_models.page(vehicles, where=where, order=["vin"], page=q.page)
-    groups = await call.read_models.count(vehicles, by=["model", "store", "place", "reserved"], where=where)
+    groups = await call.read_models.count(
+        vehicles,
+        by=["model", "store", "place", "reserved"],
+        where=[*where, any_of("place", COUNTED_PLACES)],
+        limit=STOCK_GROUPS,
+    )
     return {
         "vehicles": page.items,
         "lines": stock_lines(groups),
@@ -243,7 +258,7 @@ def stock_lines(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     for group in groups:
-        if group["place"] not in ("in_transit", "in_stock"):
+        if group["place"] not in COUNTED_PLACES:
             continue
         line = lines.setdefault(
             (group["model"], group["store"]),

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4, uuid5
 
 import pytest
 
+from forecourt import metrics
 from forecourt.codec import Codec
 from forecourt.deciders import ATTEMPTS, SNAPSHOT_EVERY, Command, CommandHandler, Context, Decider, Outcome
 from forecourt.errors import AlreadyExists, NotFound, Refused, VersionConflict
@@ -287,6 +288,36 @@ async def test_of_many_created_each_is_refused_alone(store: MemoryEventStore) ->
     assert isinstance(refused, AlreadyExists)
 
 
+def adding(number: int, amount: int) -> tuple[Add, Context]:
+    return Add(counter_id=an_id(f"counter {number}"), amount=amount), replace(
+        CONTEXT, command_id=an_id(f"a{number}"), metadata='{"of": "the addition"}'
+    )
+
+
+async def test_a_command_that_follows_a_creation_is_in_the_same_append_with_ids_of_its_own(
+    store: MemoryEventStore,
+) -> None:
+    handler = CommandHandler(store, CODEC)
+    commands, then = [opening(0), opening(1)], {1: adding(1, 2)}
+    first = await handler.create_many(counter, commands, then=then)
+    assert [one.version for one in first if isinstance(one, Outcome)] == [1, 2]
+    assert await CommandHandler(store, CODEC).create_many(counter, commands, then=then) == first
+    assert await CommandHandler(store, CODEC).execute(counter, *adding(1, 2)) == first[1]
+    (page,) = [page async for page in store.read_stream(f"counter-{an_id('counter 1')}")]
+    assert [event.id for event in page] == [commands[1][1].event_id(0), then[1][1].event_id(0)]
+    assert page[1].metadata == then[1][1].metadata
+
+
+async def test_where_a_command_that_follows_is_refused_the_creation_stands(store: MemoryEventStore) -> None:
+    handler = CommandHandler(store, CODEC)
+    refused, also = await handler.create_many(
+        counter, [opening(0), opening(1)], then={0: adding(0, 9), 1: adding(1, 0)}
+    )
+    assert isinstance(refused, LimitReached)
+    assert also == Outcome(an_id("counter 1"), 1, 2)
+    assert (await handler.load(counter, an_id("counter 0"))).version == 1
+
+
 async def test_commands_that_create_nothing_are_run_too_where_many_are_created(
     store: MemoryEventStore,
 ) -> None:
@@ -325,6 +356,19 @@ async def test_long_streams_are_loaded_from_their_snapshot(store: MemoryEventSto
         counter, Add(counter_id=ID, amount=1), last
     )
     assert again == first
+
+
+async def test_a_snapshot_that_cannot_be_stored_does_not_fail_its_command(store: MemoryEventStore) -> None:
+    class Full(MemorySnapshots):
+        async def save(self, stream: str, snapshot: Snapshot, state_type: type[Any]) -> None:
+            raise ConnectionError("no room")
+
+    failed = metrics.FAILED_SNAPSHOTS._value.get()
+    handler = await opened(store, snapshots=Full())
+    outcome = await handler.execute(counter, Add(counter_id=ID, amount=1, times=SNAPSHOT_EVERY), fresh())
+    assert outcome == Outcome(ID, SNAPSHOT_EVERY + 1, await store.head())
+    assert (await handler.execute(counter, Add(counter_id=ID, amount=1), fresh())).version > outcome.version
+    assert metrics.FAILED_SNAPSHOTS._value.get() == failed + 1
 
 
 async def test_the_owner_is_the_dealer_of_the_first_event(store: MemoryEventStore) -> None:
