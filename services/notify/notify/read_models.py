@@ -360,6 +360,14 @@ def _(row: NotificationRow | None, e: DeadLetterRequeued, m: Meta) -> Notificati
     )
 
 
+@notifications.on_all(PersonalDataShredded, "customer_id")
+def _erased(row: NotificationRow) -> NotificationRow:
+    """Whatever becomes of the message: `NotificationErased` follows, and says that it is not sent."""
+    waits = row.state in ("queued", "deferred", "dead")
+    state, why = ("suppressed", "erased") if waits else (row.state, row.why)
+    return replace(row, address="", subject="", text="", html="", state=state, why=why)
+
+
 @notifications.on(NotificationErased)
 def _(row: NotificationRow | None, e: NotificationErased, m: Meta) -> NotificationRow | None:
     return None if row is None else _changed(row, m, address="", subject="", text="", html="")

@@ -4,6 +4,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from forecourt.events import Event
 from forecourt.testing.given import NOW, an_id, given_rows, later, recorded
 from notify import foreign
@@ -179,6 +181,29 @@ def test_of_an_erased_customer_nothing_is_left_to_write_to() -> None:
     assert "王小明" not in repr(row)
     assert "138" not in repr(row)
     assert not contact().erased
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ((), "suppressed"),
+        ((n.NotificationDeferred(until=later(hours=1), reason="quiet_hours"),), "suppressed"),
+        ((ATTEMPTED,), "attempting"),
+    ],
+    ids=["waiting", "deferred", "under way"],
+)
+def test_the_messages_of_an_erased_customer_are_empty_and_the_others_stay(
+    events: tuple[Event, ...], state: str
+) -> None:
+    told = [recorded(event, stream_id=ID, sequence=i) for i, event in enumerate((REQUESTED, *events), 1)]
+    other = recorded(
+        REQUESTED.model_copy(update={"customer_id": an_id("other")}), stream_id=an_id("o"), sequence=1
+    )
+    gone = recorded(foreign.PersonalDataShredded(), stream_id=CUSTOMER, sequence=9)
+    rows = given_rows(notifications).when(*told, other, gone).rows
+    row = rows[ID,]
+    assert (row.address, row.subject, row.text, row.html, row.state) == ("", "", "", "", state)
+    assert (rows[an_id("o"),].text, rows[an_id("o"),].state) == (REQUESTED.text, "queued")  # type: ignore[attr-defined]
 
 
 def test_of_an_erased_message_address_and_text_are_gone() -> None:
