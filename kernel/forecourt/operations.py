@@ -31,7 +31,10 @@ from forecourt.service import Service
 async def rebuild(
     service: Service, name: str, settings: Settings, out: Console, *, compare: bool, switch: bool
 ) -> None:
-    """Rebuild a read model with a progress bar; say how it differs from the one in use. Raises `ConfigError`."""
+    """Rebuild a read model with a progress bar; say how it differs from the one in use. Raises `ConfigError`.
+
+    Without ``switch`` nothing of it stays: nobody would follow it, and it would keep those who are erased later.
+    """
     projection = _projection(service, name)
     runtime = await Runtime.open([service], settings)
     try:
@@ -47,6 +50,8 @@ async def rebuild(
             built = await work.switch()
             await drop_retired(runtime.pool, service.name, projection.name)
             out.print(f"switched at position {built.position}, {built.quarantined} events in quarantine")
+        else:
+            await work.abandon()
     finally:
         await runtime.close()
 
