@@ -46,6 +46,7 @@ def test_an_event_without_its_row_makes_none() -> None:
                 assert rows_after(projection, an_id("x"), event) is None
 
 
+LEAD = an_id("lead")
 OPENED = o.OpportunityOpened(
     customer_id=CUSTOMER, model=MODEL, lead_id=None, salesperson=None, probability=10
 )
@@ -102,6 +103,20 @@ def test_the_impressions_of_an_erased_customer_are_gone_and_those_of_others_stay
     rows = given_rows(opportunities).when(*mine, *other, gone).rows
     assert [drive.impression for drive in rows[OPPORTUNITY,].test_drives] == [ERASED]
     assert [drive.impression for drive in rows[OTHER,].test_drives] == ["loud"]
+
+
+def test_a_lead_is_unlinked_since_its_last_news_until_it_is_known_whose_it_is() -> None:
+    named = {event.event_name: event for event in SAMPLES}
+    captured = named["LeadCaptured"].model_copy(update={"customer_id": None})
+    unlinked = rows_after(leads, LEAD, captured)
+    assert unlinked.unlinked_since == unlinked.captured_at
+    lost = recorded(named["LeadDisqualified"], stream_id=LEAD, sequence=2, time=later(days=3))
+    found = given_rows(leads).when(recorded(captured, stream_id=LEAD, sequence=1), lost).rows
+    assert found[LEAD,].unlinked_since == later(days=3)
+    for known in ([named["LeadQualified"]], [named["LeadShredded"]]):
+        assert rows_after(leads, LEAD, captured, *known).unlinked_since is None
+    linked = captured.model_copy(update={"customer_id": CUSTOMER})
+    assert rows_after(leads, LEAD, linked, named["LeadDisqualified"]).unlinked_since is None
 
 
 def test_an_order_shows_what_is_sold_paid_and_due() -> None:
