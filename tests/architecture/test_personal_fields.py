@@ -38,7 +38,7 @@ CODES = {
         "reason_stream",
         "competitor",
     ),
-    *("invoice_number", "claim_number", "supplier", "item", "currency", "sha256", "file_name", "question"),
+    *("invoice_number", "claim_number", "supplier", "item", "currency", "sha256", "question"),
     *("fingerprint", "proof", "mask", "country", "purpose", "event_type", "service"),
 }
 """What machines or price lists say, and names of things."""
@@ -58,7 +58,7 @@ GOODS = {
     "HandoverChecklistCompleted.checks": "the items of a sheet",
     "ImportRowRefused.reason": "which of the rules a row breaks, without the value",
     "LeadQuarantined.reason": "what is wrong with the document, without a value",
-    "DeadLetterRequeued.note": "why a message is sent again, for operators",
+    "ImportStarted.file_name": "of a list of many customers, by which the import is known; it is nobody's",
 }
 
 KEEPS_NONE = {

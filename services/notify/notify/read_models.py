@@ -396,7 +396,7 @@ class HistoryRow(msgspec.Struct, frozen=True):
 
 history = Projection(
     "notification_history",
-    version=1,
+    version=2,
     row=HistoryRow,
     key=("notification_id", "sequence"),
     owner=OwnedThrough(notifications, "notification_id"),
@@ -450,6 +450,4 @@ def _detail(e: Event) -> str:
             return e.reason
         case NotificationBounced():
             return e.code
-        case DeadLetterRequeued():
-            return e.note
     return ""

@@ -151,7 +151,7 @@ def test_each_end_has_its_state() -> None:
 
 def test_a_requeued_message_starts_anew() -> None:
     dead = n.NotificationDeadLettered(customer_id=CUSTOMER, channel="email", reason="refused")
-    requeued = n.DeadLetterRequeued(note="again", expires_at=later(days=9))
+    requeued = n.DeadLetterRequeued(customer_id=CUSTOMER, note="again", expires_at=later(days=9))
     row = message(ATTEMPTED, failed("refused", retry_at=None), dead, requeued)
     assert (row.state, row.failures, row.next_provider, row.why) == ("queued", 0, "", "")
     assert row.expires_at == later(days=9)
@@ -167,6 +167,7 @@ def test_every_event_is_a_line_of_the_history_and_none_names_the_person() -> Non
     )
     assert "wang@example.com" not in repr(rows)
     assert "王小明" not in repr(rows)
+    assert "number corrected" not in repr(rows)
 
 
 def test_events_without_their_request_make_no_message() -> None:
