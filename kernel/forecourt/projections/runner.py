@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from forecourt import logs
 from forecourt.clock import Clock, SystemClock
 from forecourt.codec import Codec
 from forecourt.eventstore.port import Batch, EventStore
@@ -89,7 +90,7 @@ class ProjectionRunner:
                 # The supervising loop: whatever it was, this process must go on. It is logged and counted as ill.
                 if self.problem is None:
                     failures = 0
-                self.problem = f"{type(error).__name__}: {error}"[:300]
+                self.problem = logs.told(error)[:300]
                 delay = RETRY_DELAYS[min(failures, len(RETRY_DELAYS) - 1)]
                 log.warning("projection.interrupted", service=self.schema, error=self.problem, retry_in=delay)
                 failures += 1
