@@ -282,8 +282,9 @@ class Settings(ServiceSettings):
 
     def _vault(self, address: str) -> MasterKey:
         self._at_most_one("forecourt_vault_token", "forecourt_vault_token_file")
-        token: str | Path | None = self.forecourt_vault_token_file
-        if token is not None:
+        token: str | Path
+        if self.forecourt_vault_token_file is not None:
+            token = self.forecourt_vault_token_file
             _text_of("FORECOURT_VAULT_TOKEN_FILE", token)
         elif self.forecourt_vault_token is not None:
             token = self.forecourt_vault_token.get_secret_value()

@@ -120,7 +120,7 @@ def _print(out: TextIO, exc_info: Any) -> None:
         out.write(f"{stack['exc_type']}: {stack['exc_value']}\n")
 
 
-def _without_reprs(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _without_reprs(_logger: Any, _method: str, event: Any) -> Any:
     if event.get("logger") == "asyncio":
         # Its further lines show the objects at fault, errors with their texts among them.
         event["event"] = str(event.get("event", "")).partition("\n")[0]

@@ -203,7 +203,7 @@ async def test_an_attempt_that_fails_after_its_customer_was_erased_is_not_repeat
     await desk.customer("CustomerRegistered", **REGISTERED)
     await desk.ask("a")
     await desk.run(StartAttempt(notification_id=an_id("a"), provider="generic", address=NUMBER))
-    shredded = {"key_id": str(an_id("key")), "destroyed_at": NOON.isoformat()}
+    shredded: dict[str, Any] = {"key_id": str(an_id("key")), "destroyed_at": NOON.isoformat()}
     await desk.customer("PersonalDataShredded", **shredded, fingerprint="", proof="")
     assert ((await desk.row("a")).state, (await desk.row("a")).text) == ("attempting", "")
     sender = desk.sender()

@@ -3,6 +3,7 @@
 import base64
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -251,7 +252,7 @@ async def test_a_lead_of_a_customer_who_was_erased_before_is_erased(
         await seller("QualifyLead", {"lead_id": qualified, "customer_id": gone})
         kept = (await seller("CaptureLead", a_lead("Ouyang Kept", customer_id=living)))["id"]
         for lead_id in (linked, qualified):
-            await poll_async(lambda one=lead_id: _erased(runtime.pool, one), 60, what="the lead to be erased")
+            await poll_async(partial(_erased, runtime.pool, lead_id), 60, what="the lead to be erased")
         assert not await _erased(runtime.pool, kept)
     finally:
         await runtime.close()

@@ -85,7 +85,8 @@ def test_an_opportunity_shows_its_drives_quotes_and_end() -> None:
 
 def test_the_impressions_of_an_erased_customer_are_gone_and_those_of_others_stay() -> None:
     def told(stream_id: UUID, customer_id: UUID, impression: str) -> list[Any]:
-        drive, so = an_id(impression), {"customer_id": customer_id, "vin": VIN}
+        drive = an_id(impression)
+        so: dict[str, Any] = {"customer_id": customer_id, "vin": VIN}
         return [
             recorded(event, stream_id=stream_id, sequence=i)
             for i, event in enumerate(
