@@ -245,10 +245,23 @@ def keys_rotate() -> None:
 @keys_app.command("status")
 @answering
 def keys_status() -> None:
-    """How many keys each master key wraps, and how many are destroyed."""
+    """How many keys each master key wraps, how many are destroyed, and how many of those came back. Reads the log."""
     from forecourt.operations import show_keys
 
     operate(show_keys(load(Settings), out))
+
+
+@keys_app.command("destroy")
+@answering
+def keys_destroy(
+    file: Annotated[
+        Path | None, typer.Argument(help="Ids, or lines of 'forecourt events --json'; else the log is read.")
+    ] = None,
+) -> None:
+    """Destroy again the keys of those who were erased: a restored backup holds them. It cannot be undone."""
+    from forecourt.operations import destroy_keys
+
+    operate(destroy_keys(file, load(Settings), out))
 
 
 # --- the audit

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from forecourt.privacy.master import LocalMaster, MasterKey, VaultTransit, development_master
+from forecourt.privacy.master import LocalMaster, MasterKey, VaultTransit, WithOld, development_master
 
 
 class ConfigError(Exception):
@@ -151,11 +151,20 @@ class Settings(ServiceSettings):
     forecourt_master_key_file: Path | None = None
     """A file with the same as ``FORECOURT_MASTER_KEY``."""
 
+    forecourt_old_master_key: SecretStr | None = None
+    """Master keys of before, in the same form, that unwrap and never wrap: until ``forecourt keys rotate`` is done."""
+
+    forecourt_old_master_key_file: Path | None = None
+    """A file with the same as ``FORECOURT_OLD_MASTER_KEY``."""
+
     forecourt_vault_addr: Annotated[str, _url("http", "https")] | None = None
     """Vault, whose Transit engine wraps the keys of persons instead; ``https`` in production."""
 
     forecourt_vault_token: SecretStr | None = None
     """The token for Vault."""
+
+    forecourt_vault_token_file: Path | None = None
+    """A file with that token instead; read again whenever it is used."""
 
     forecourt_vault_key: str = Field(default="forecourt", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
     """The name of the Transit key, of type ``aes256-gcm96``."""
@@ -243,30 +252,51 @@ class Settings(ServiceSettings):
         return value
 
     def master_key(self) -> MasterKey:
-        """What the keys of persons are wrapped with.
+        """What the keys of persons are wrapped with, and what they were wrapped with before.
 
         Raises `ConfigError` where it is missing in production, wrong, or given in more than one way.
         """
-        ways = ("forecourt_master_key", "forecourt_master_key_file", "forecourt_vault_addr")
-        given = [name.upper() for name in ways if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ConfigError(f"{given[0]}: only one of {', '.join(given)} may be set")
+        self._at_most_one("forecourt_master_key", "forecourt_master_key_file", "forecourt_vault_addr")
+        old = self._local("forecourt_old_master_key")
+        return self._present_master() if old is None else WithOld(self._present_master(), old)
+
+    def _present_master(self) -> MasterKey:
         if self.forecourt_vault_addr is not None:
             return self._vault(self.forecourt_vault_addr)
-        if self.forecourt_master_key is not None:
-            return _local_master("FORECOURT_MASTER_KEY", self.forecourt_master_key.get_secret_value())
-        if self.forecourt_master_key_file is not None:
-            return _local_master("FORECOURT_MASTER_KEY_FILE", _text_of(self.forecourt_master_key_file))
+        if (local := self._local("forecourt_master_key")) is not None:
+            return local
         if self.forecourt_env == "production":
             raise ConfigError("FORECOURT_MASTER_KEY: is not set, and FORECOURT_ENV=production has no default")
         return _local_master("FORECOURT_DATA", development_master(self.forecourt_data))
 
+    def _local(self, name: str) -> LocalMaster | None:
+        """The keys in a variable, or in the file that the one beside it names."""
+        in_file = f"{name}_file"
+        self._at_most_one(name, in_file)
+        if (secret := getattr(self, name)) is not None:
+            return _local_master(name.upper(), secret.get_secret_value())
+        if (path := getattr(self, in_file)) is not None:
+            return _local_master(in_file.upper(), _text_of(in_file.upper(), path))
+        return None
+
+    def _at_most_one(self, *names: str) -> None:
+        given = [name.upper() for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"{given[0]}: only one of {', '.join(given)} may be set")
+
     def _vault(self, address: str) -> MasterKey:
-        if self.forecourt_vault_token is None:
+        self._at_most_one("forecourt_vault_token", "forecourt_vault_token_file")
+        token: str | Path
+        if self.forecourt_vault_token_file is not None:
+            token = self.forecourt_vault_token_file
+            _text_of("FORECOURT_VAULT_TOKEN_FILE", token)
+        elif self.forecourt_vault_token is not None:
+            token = self.forecourt_vault_token.get_secret_value()
+        else:
             raise ConfigError("FORECOURT_VAULT_TOKEN: is not set, and FORECOURT_VAULT_ADDR needs it")
         if self.forecourt_env == "production" and not address.startswith("https:"):
             raise ConfigError("FORECOURT_VAULT_ADDR: must be https where FORECOURT_ENV=production")
-        return VaultTransit(address, self.forecourt_vault_token.get_secret_value(), self.forecourt_vault_key)
+        return VaultTransit(address, token, self.forecourt_vault_key)
 
 
 def _local_master(variable: str, text: str) -> LocalMaster:
@@ -276,11 +306,11 @@ def _local_master(variable: str, text: str) -> LocalMaster:
         raise ConfigError(f"{variable}: {error}") from None
 
 
-def _text_of(path: Path) -> str:
+def _text_of(variable: str, path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"FORECOURT_MASTER_KEY_FILE: cannot be read ({type(error).__name__})") from None
+        raise ConfigError(f"{variable}: cannot be read ({type(error).__name__})") from None
 
 
 def load(cls: type[S]) -> S:

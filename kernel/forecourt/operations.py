@@ -16,11 +16,14 @@ from rich.table import Table
 
 from forecourt.access.development import CLIENT_URI, development_authority
 from forecourt.access.development import write as write_certificate
-from forecourt.clock import ClockSetting
+from forecourt.clock import ClockSetting, SystemClock
 from forecourt.clock_store import ClockStore
 from forecourt.config import ConfigError, Settings
+from forecourt.eventstore import open_store
+from forecourt.eventstore.port import EventStore
 from forecourt.messaging import parked, topology
 from forecourt.platform import Platform
+from forecourt.privacy import erasures
 from forecourt.privacy.keys_postgres import PostgresKeys, UnknownMasterKey, open_keys
 from forecourt.projections.projection import Projection
 from forecourt.projections.rebuild import Difference, Rebuild, drop_retired
@@ -31,7 +34,10 @@ from forecourt.service import Service
 async def rebuild(
     service: Service, name: str, settings: Settings, out: Console, *, compare: bool, switch: bool
 ) -> None:
-    """Rebuild a read model with a progress bar; say how it differs from the one in use. Raises `ConfigError`."""
+    """Rebuild a read model with a progress bar; say how it differs from the one in use. Raises `ConfigError`.
+
+    Without ``switch`` nothing of it stays: nobody would follow it, and it would keep those who are erased later.
+    """
     projection = _projection(service, name)
     runtime = await Runtime.open([service], settings)
     try:
@@ -47,6 +53,8 @@ async def rebuild(
             built = await work.switch()
             await drop_retired(runtime.pool, service.name, projection.name)
             out.print(f"switched at position {built.position}, {built.quarantined} events in quarantine")
+        else:
+            await work.abandon()
     finally:
         await runtime.close()
 
@@ -187,10 +195,47 @@ async def rotate_master_key(settings: Settings, out: Console) -> None:
 
 
 async def show_keys(settings: Settings, out: Console) -> None:
-    """Say how many keys each master key wraps."""
-    async with _keys(settings) as keys:
+    """Say how many keys each master key wraps, and whether somebody whom the log says to be erased has one."""
+    async with _keys(settings) as keys, _store(settings) as store:
         for name, number in await keys.status():
             out.print(f"{number:>10}  {name}", highlight=False)
+        left = 0
+        async for found in erasures.recorded(store):
+            left += len(await erasures.standing(keys, found))
+    if left:
+        out.print(f"{left} erased persons have a key again: run 'forecourt keys destroy'", highlight=False)
+
+
+async def destroy_keys(listed: Path | None, settings: Settings, out: Console) -> None:
+    """Destroy the keys of those whom a list, else the log, says to be erased. Raises `ConfigError`."""
+    count = 0
+    if listed is not None:
+        wanted = _listed(listed)
+        async with _keys(settings) as keys:
+            count = await erasures.destroy_again(keys, wanted)
+    else:
+        async with _keys(settings) as keys, _store(settings) as store:
+            async for found in erasures.recorded(store):
+                count += await erasures.destroy_again(keys, found)
+    out.print(f"{count} keys destroyed", highlight=False)
+
+
+def _listed(path: Path) -> list[erasures.Erasure]:
+    try:
+        return list(erasures.listed(path.read_text(encoding="utf-8").splitlines(), SystemClock().now()))
+    except OSError as error:
+        raise ConfigError(f"FILE: cannot be read ({type(error).__name__})") from None
+    except ValueError as error:
+        raise ConfigError(f"FILE: {error}") from None
+
+
+@contextlib.asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[EventStore]:
+    store = await open_store(settings.store)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,7 @@
-"""Every text of every event is somebody's and encrypted, or one of those that are known to say nothing of a person."""
+"""Every text of every event is somebody's and encrypted, or one of those that are known to say nothing of a person.
+
+And every read model that is made of somebody's texts forgets them, or is known to keep none.
+"""
 
 from typing import Any, get_args
 
@@ -6,7 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from forecourt.discovery import find_services
-from forecourt.events import Event
+from forecourt.events import AnyEvent, Envelope, Event
+from forecourt.projections.projection import Projection
+from forecourt.service import Service
 
 EVENTS = [cls for service in find_services() for cls in service.registry.own_events().values()]
 
@@ -33,7 +38,7 @@ CODES = {
         "reason_stream",
         "competitor",
     ),
-    *("invoice_number", "claim_number", "supplier", "item", "currency", "sha256", "file_name", "question"),
+    *("invoice_number", "claim_number", "supplier", "item", "currency", "sha256", "question"),
     *("fingerprint", "proof", "mask", "country", "purpose", "event_type", "service"),
 }
 """What machines or price lists say, and names of things."""
@@ -53,8 +58,24 @@ GOODS = {
     "HandoverChecklistCompleted.checks": "the items of a sheet",
     "ImportRowRefused.reason": "which of the rules a row breaks, without the value",
     "LeadQuarantined.reason": "what is wrong with the document, without a value",
-    "DeadLetterRequeued.note": "why a message is sent again, for operators",
+    "ImportStarted.file_name": "of a list of many customers, by which the import is known; it is nobody's",
 }
+
+KEEPS_NONE = {
+    "customer.history": "that something happened, with codes and names of staff",
+    "notify.notification_history": "that something happened, with codes of providers and rules",
+    "service_desk.due": "times",
+    "service_desk.return_visit": "scores and times",
+    "service_desk.vehicle_timeline": "the car: a list of fields, none of them a person's",
+}
+"""Read models that take nothing personal from the personal events they are made of, with what they keep."""
+
+FED = [
+    (service, projection)
+    for service in find_services()
+    for projection in service.projections
+    if any(service.registry.personal_fields(cls) for cls in projection.events if cls is not Envelope)
+]
 
 
 def texts(cls: type[BaseModel], personal: set[str]) -> list[str]:
@@ -104,3 +125,26 @@ def test_the_walk_sees_texts_however_deep_they_are() -> None:
         hidden: str
 
     assert texts(Outer, {"hidden"}) == ["Inner.said", "Outer.told"]
+
+
+def _forgets(service: Service, projection: Projection[Any], cls: type[AnyEvent]) -> bool:
+    """Whether the rows made of an event are rewritten, all of them, when the key of its person is destroyed."""
+    shredded = {one.__name__ for one in projection.events if one.__name__.endswith("Shredded")}
+    if cls.person is not None:
+        # Not the row of the erased person's own stream: any number of rows that name them.
+        shredded &= {one.__name__ for one in projection.sweeps}
+    return bool(shredded)
+
+
+@pytest.mark.parametrize(
+    ("service", "projection"), FED, ids=[f"{service.name}.{one.name}" for service, one in FED]
+)
+def test_every_read_model_forgets_whom_it_is_fed_with(service: Service, projection: Projection[Any]) -> None:
+    if f"{service.name}.{projection.name}" in KEEPS_NONE:
+        return
+    personal = [cls for cls in projection.events if service.registry.personal_fields(cls) is not None]
+    assert [cls.__name__ for cls in personal if not _forgets(service, projection, cls)] == []
+
+
+def test_only_read_models_of_personal_events_are_listed() -> None:
+    assert KEEPS_NONE.keys() <= {f"{service.name}.{projection.name}" for service, projection in FED}

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -11,13 +12,15 @@ import grpc
 import pytest
 from kombu import Connection, Exchange, Queue
 
+from crm.service_desk.v1 import care_pb2
 from forecourt.discovery import find_services
 from forecourt.messaging.cloudevents import EXCHANGE
 from forecourt.projections.rebuild import Rebuild
 from forecourt.runtime import Runtime
 from forecourt.testing.probes import poll_async
-from tests.e2e.house import House
-from tests.e2e.stories import REPAIR_LINES, VINS
+from service_desk.return_visit import FORMS
+from tests.e2e.house import NOON, House
+from tests.e2e.stories import MODEL, REPAIR_LINES, SALE_LINES, VINS, receive_car
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -137,19 +140,10 @@ async def registered(house: House) -> tuple[Any, str]:
     await amy("sales.QualifyLead", lead_id=lead.id, customer_id=answer.id)
     await complained(amy, answer.id)
     await repaired(amy, answer.id)
-    await amy(
-        "sales.PlaceOrder",
-        customer_id=answer.id,
-        model="H5",
-        lines=[
-            {
-                "kind": "LINE_KIND_VEHICLE",
-                "description": "H5",
-                "quantity": 1,
-                "unit_price": {"amount": "100000.00", "currency": "CNY"},
-            }
-        ],
-    )
+    await courted_in_vain(amy, answer.id)
+    await booked(amy, answer.id)
+    await house.settled()
+    await asked_afterwards(house, amy, answer.id)
     await house.settled()
     return amy, answer.id
 
@@ -174,6 +168,7 @@ async def complained(amy: Any, customer_id: str) -> None:
     await amy("service_desk.ProposeResolution", **one, resolution=NOTE)
     await amy("service_desk.RecordCustomerReply", **one, accepted=True, remarks=NOTE)
     await amy("service_desk.CompleteRevisit", **one, satisfied=True, remarks=NOTE)
+    await amy("service_desk.CloseComplaint", **one, result="COMPLAINT_RESULT_RESOLVED")
 
 
 async def repaired(amy: Any, customer_id: str) -> None:
@@ -207,12 +202,57 @@ async def repaired(amy: Any, customer_id: str) -> None:
     )
 
 
+async def courted_in_vain(amy: Any, customer_id: str) -> None:
+    """A test drive with an impression, a lost sale, and an order that was cancelled."""
+    vin = next(VINS)
+    await receive_car(amy, vin)
+    opened = await amy("sales.OpenOpportunity", customer_id=customer_id, model=MODEL)
+    one = {"opportunity_id": opened.id}
+    starts_at = NOON + timedelta(hours=1)
+    drive = await amy("sales.ScheduleTestDrive", **one, vin=vin, starts_at=starts_at)
+    await amy("sales.CompleteTestDrive", **one, odometer_km=12, impression=NOTE)
+    assert drive.id
+    await amy("sales.LoseOpportunity", **one, reason="LOSS_REASON_PRICE", note=NOTE)
+    placed = await amy("sales.PlaceOrder", customer_id=customer_id, model=MODEL, lines=SALE_LINES)
+    await amy("sales.CancelOrder", order_id=placed.id, reason=NOTE)
+
+
+async def booked(amy: Any, customer_id: str) -> None:
+    """An appointment with remarks, and another one that was called off."""
+    vin = next(VINS)
+    common = {"customer_id": customer_id, "vin": vin, "kind": "WORK_KIND_REPAIR", "remarks": NOTE}
+    await amy("service_desk.BookAppointment", **common, starts_at=NOON + timedelta(hours=2))
+    asked = await amy("service_desk.RequestAppointment", **common, wished_for=NOON + timedelta(days=1))
+    await amy("service_desk.CancelAppointment", appointment_id=asked.id, reason=NOTE)
+
+
+async def asked_afterwards(house: House, amy: Any, customer_id: str) -> None:
+    """The return visit after the complaint, with a remark."""
+    await house.set_clock(NOON + timedelta(days=8))
+
+    async def due() -> list[Any]:
+        found = await amy("service_desk.ListReturnVisits", customer_id=customer_id)
+        return [visit for visit in found.return_visits if visit.status == care_pb2.RETURN_VISIT_STATUS_DUE]
+
+    [visit] = await poll_async(due, 30, what="a return visit that is due")
+    await amy(
+        "service_desk.CompleteReturnVisit",
+        return_visit_id=visit.return_visit_id,
+        form_version=1,
+        answers=[{"question": name, "score": 9} for name in FORMS["complaint", 1]],
+        satisfied=True,
+        remarks=NOTE,
+    )
+
+
 async def test_an_erased_customer_is_nowhere_to_be_found(house: House) -> None:
     await asyncio.to_thread(bind_spy, house.amqp_uri)
     amy, customer_id = await registered(house)
     before = await found_in(house.database_url)
     holders = {name.partition(".")[0] for name in before}
     assert holders == {"customer", "sales", "service_desk", "notify"}, before
+    shown = {name.partition(".")[2].rpartition("_v")[0] for name in before}
+    assert shown >= {"opportunity", "order", "appointment", "complaint", "repair_order"}, before
     assert not any(name.startswith("events.") for name in before), before
     assert [
         (name, values) for name, values in before.items() if CARD in values or FORMER_CARD in values

@@ -57,7 +57,7 @@ SAMPLES: list[Event] = [
     n.NotificationExpired(customer_id=CUSTOMER, channel="sms"),
     n.NotificationDeadLettered(customer_id=CUSTOMER, channel="sms", reason="outcome_unknown"),
     n.NotificationErased(customer_id=CUSTOMER),
-    n.DeadLetterRequeued(note="number corrected", expires_at=LATER),
+    n.DeadLetterRequeued(customer_id=CUSTOMER, note="number corrected", expires_at=LATER),
 ]
 
 

@@ -1,15 +1,17 @@
 """Backups: created beside a running load, restored, verified; and what is wrong with a bad one is said."""
 
 import asyncio
+import json
 import os
 import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
@@ -17,6 +19,7 @@ import pytest
 import pytest_asyncio
 
 from customer.customer import ChangeCategory, RegisterCustomer, customer
+from customer.erasure import ApproveErasure, RecordShredding, RequestErasure
 from customer.service import service
 from forecourt import backup
 from forecourt.backup import BackupFailed, NotEmpty
@@ -26,6 +29,7 @@ from forecourt.embedded.postgres import programs
 from forecourt.errors import InvalidInput
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.fingerprints import canonical, fingerprints
+from forecourt.privacy.keys import Destroyed
 from forecourt.projections.rebuild import Rebuild
 from forecourt.runtime import Runtime, migrate
 from forecourt.testing.given import NOW
@@ -245,3 +249,64 @@ async def test_fingerprints_do_not_depend_on_how_many_streams_fit_into_memory(
     assert (earlier["customer"].events, earlier["customer"].states != once["customer"].states) == (39, True)
     assert await fingerprints(MemoryEventStore(), [service], codecs, until=0) == {}
     assert canonical({"b": {2, 1}, "a": (1, None)}) == canonical({"a": (1, None), "b": {1, 2}})
+
+
+async def test_keys_that_a_backup_brings_back_are_told_of_and_destroyed_again(
+    source: Source, tmp_path: Path
+) -> None:
+    """By the log for those whom it knows to be erased, by a list for those erased after the backup."""
+    runtime, commands = source.runtime, source.runtime.services[0].commands
+    keys: Any = runtime.keys
+    erased, later, living = [
+        (await commands.execute(customer, RegisterCustomer(kind="prospect", name=NAME), by_amy())).id
+        for _ in range(3)
+    ]
+    await commands.execute(customer, RequestErasure(customer_id=erased, reason="customer_request"), by_amy())
+    await commands.execute(customer, ApproveErasure(customer_id=erased), replace(by_amy(), actor_id="bob"))
+    shredded = RecordShredding(
+        customer_id=erased, key_id=uuid4(), destroyed_at=NOW, fingerprint="f", proof="p"
+    )
+    await commands.execute(customer, shredded, by_amy())
+
+    async def destroyed() -> set[UUID]:
+        found = await keys.get([str(one) for one in (erased, later, living)])
+        return {UUID(person) for person, entry in found.items() if isinstance(entry, Destroyed)}
+
+    assert await destroyed() == set()
+    done = await asyncio.to_thread(forecourt, source, "keys", "status")
+    assert "1 erased persons have a key again" in done.stdout, done.stderr
+    done = await asyncio.to_thread(forecourt, source, "keys", "destroy")
+    assert done.stdout == "1 keys destroyed\n", done.stderr
+    assert (await keys.get([str(erased)]))[str(erased)].at == NOW
+    done = await asyncio.to_thread(forecourt, source, "keys", "status")
+    assert "again" not in done.stdout
+
+    listed = tmp_path / "erased.txt"
+    listed.write_text(f"{later}\n{living} Wang\n")
+    done = await asyncio.to_thread(forecourt, source, "keys", "destroy", str(listed))
+    assert (done.returncode, "line 2" in done.stderr, "Wang" in done.stderr) == (2, True, False)
+    event = {"type": "customer.CustomerRegistered", "stream": f"customer-{living}", "data": {}}
+    listed.write_text(json.dumps(event))
+    done = await asyncio.to_thread(forecourt, source, "keys", "destroy", str(listed))
+    assert (done.returncode, await destroyed()) == (2, {erased})
+    told = await asyncio.to_thread(
+        forecourt, source, "events", "--type", "PersonalDataShredded", "--json", "--limit", "0"
+    )
+    listed.write_text(f"{told.stdout}\n{later}\n")
+    done = await asyncio.to_thread(forecourt, source, "keys", "destroy", str(listed))
+    assert (done.returncode, done.stdout) == (0, "1 keys destroyed\n"), done.stderr
+    assert await destroyed() == {erased, later}
+
+
+def forecourt(source: Source, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of the command line on the source's database."""
+    settings = source.settings
+    variables = {"DATABASE_URL": settings.database, "FORECOURT_DATA": str(settings.forecourt_data)}
+    return subprocess.run(
+        [sys.executable, "-m", "forecourt.cli", *arguments],
+        env={**os.environ, **variables, "AMQP_URI": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

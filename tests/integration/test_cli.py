@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import aiohttp
+import asyncpg
 import psutil
 import pytest
 
@@ -81,6 +82,24 @@ def test_the_clock_is_shown_and_only_set_forward(database_url: str) -> None:
     assert (back.returncode, "time runs forward only" in back.stderr.replace("-", " ")) == (1, True)
     assert clock("set", "tomorrow").returncode == 2
     assert clock("advance", "--days", "1", FORECOURT_ENV="production").returncode == 1
+
+
+def test_a_build_that_is_only_compared_leaves_nothing(database_url: str) -> None:
+    assert forecourt("migrate", "customer", DATABASE_URL=database_url).returncode == 0
+    done = forecourt("rebuild", "customer", "customer", "--no-switch", DATABASE_URL=database_url)
+    assert done.returncode == 0, done.stderr
+    assert "the same as" in done.stdout
+
+    async def tables() -> list[str]:
+        connection = await asyncpg.connect(database_url)
+        try:
+            found = await connection.fetch("SELECT relation FROM customer.projection WHERE name = 'customer'")
+            return [row["relation"] for row in found]
+        finally:
+            await connection.close()
+
+    (relation,) = asyncio.run(tables())
+    assert not relation.endswith("_next")
 
 
 async def test_a_role_starts_answers_and_drains_on_sigterm(database_url: str, tmp_path: Path) -> None:

@@ -198,6 +198,22 @@ async def test_a_refusal_is_parked_and_goes_out_after_the_address_is_corrected(d
     assert [message.to for message in desk.sandbox.evidence.find()] == ["+8613800000010"]
 
 
+async def test_an_attempt_that_fails_after_its_customer_was_erased_is_not_repeated(desk: Desk) -> None:
+    """Even where the message itself has not heard of it."""
+    await desk.customer("CustomerRegistered", **REGISTERED)
+    await desk.ask("a")
+    await desk.run(StartAttempt(notification_id=an_id("a"), provider="generic", address=NUMBER))
+    shredded: dict[str, Any] = {"key_id": str(an_id("key")), "destroyed_at": NOON.isoformat()}
+    await desk.customer("PersonalDataShredded", **shredded, fingerprint="", proof="")
+    assert ((await desk.row("a")).state, (await desk.row("a")).text) == ("attempting", "")
+    sender = desk.sender()
+    await desk.drain(sender)
+    desk.clock.advance(timedelta(minutes=5))
+    await desk.drain(sender)
+    assert ((await desk.row("a")).state, (await desk.row("a")).why) == ("suppressed", "erased")
+    assert desk.arrived() == []
+
+
 async def test_a_consent_withdrawn_while_the_message_waited_is_respected(desk: Desk) -> None:
     await desk.customer("CustomerRegistered", **REGISTERED)
     await desk.ask("service", category="service", consent="service_default")

@@ -432,6 +432,39 @@ async def test_vault_wraps_in_batches_and_rotates(pool: Pool, vault: tuple[Vault
     await keys.close()
 
 
+async def test_keys_move_from_a_local_master_key_to_vault(
+    pool: Pool, vault: tuple[VaultStandIn, str], tmp_path: Path
+) -> None:
+    """With the token in a file, which somebody renews while the process runs."""
+    stand_in, address = vault
+    everybody = persons(20)
+    async with opened(pool, OLD) as keys:
+        sealed = {p: k.seal(b"x", b"") for p, k in (await keys.obtain(everybody)).items()}  # type: ignore[union-attr]
+    file = tmp_path / "token"
+    file.write_text("s.token\n")
+    to_vault = {"FORECOURT_VAULT_ADDR": address, "FORECOURT_VAULT_TOKEN_FILE": str(file)}
+    with pytest.raises(ConfigError, match="which is not given"):
+        await open_keys(pool, load_from(Settings, to_vault))
+    old = {"FORECOURT_OLD_MASTER_KEY": base64.b64encode(OLD).decode()}
+    both = await open_keys(pool, load_from(Settings, {**to_vault, **old}))
+    assert len(await both.get(everybody)) == 20
+    stand_in.token = "s.renewed"  # of a stand-in
+    with pytest.raises(MasterKeyUnavailable, match="403"):
+        await both.rotate()
+    file.write_text("s.renewed\n")
+    assert await both.rotate() == 20
+    await both.close()
+    keys = await open_keys(pool, load_from(Settings, to_vault))
+    for person, key in (await keys.get(everybody)).items():
+        assert isinstance(key, PersonKey)
+        assert key.unseal(sealed[person], b"") == b"x"
+    assert [name for name, _ in await keys.status()] == ["vault:forecourt:v1"]
+    file.unlink()
+    with pytest.raises(MasterKeyUnavailable, match="no token from its file"):
+        await keys.obtain(persons(1))
+    await keys.close()
+
+
 async def test_a_vault_that_refuses_or_is_away_is_named(
     pool: Pool, vault: tuple[VaultStandIn, str], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.integration.projection_shop import (
     Opened,
     account,
     bank,
+    eventually,
     flows,
     journal,
     open_bank,
@@ -184,6 +186,47 @@ async def test_a_new_version_is_compared_by_the_columns_that_both_have(shop: Ban
     assert difference.equal
     assert "brand" not in difference.columns
     assert "balance" in difference.columns
+
+
+async def _age(shop: Bank, state: str, days: int) -> None:
+    await shop.pool.execute(
+        "UPDATE bank.projection SET updated_at = updated_at - $2::interval WHERE state = $1",
+        state,
+        timedelta(days=days),
+    )
+
+
+async def _tables(shop: Bank) -> set[str]:
+    rows = await shop.pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'bank'")
+    return {row["tablename"] for row in rows if row["tablename"].startswith("account_v")}
+
+
+async def test_old_versions_and_builds_given_up_are_dropped_when_they_have_stood_still_for_a_day(
+    shop: Bank,
+) -> None:
+    await tell_history(shop, range(1, 10))
+    await rebuilding(shop, bank()).run()
+    # Nobody had moved it for long before it was replaced.
+    await _age(shop, "active", 9)
+    second = bank(version=2)
+    await rebuilding(shop, second).run()
+    given_up = rebuilding(shop, second)
+    await given_up.build()
+    assert await rebuild.drop_left_over(shop.pool, "bank") == []
+    assert await _tables(shop) == {"account_v1", "account_v2", "account_v2_next"}
+
+    await _age(shop, "building", 2)
+    async with given_up._alone():
+        assert await rebuild.drop_left_over(shop.pool, "bank") == []
+    await _age(shop, "retired", 2)
+    await _age(shop, "active", 9)
+
+    async def dropped() -> bool:
+        return await _tables(shop) == {"account_v2"}
+
+    async with running(shop.runner(second)):
+        await eventually(dropped)
+    assert [entry.state for entry in await tables.registered(shop.pool, "bank")] == ["active"]
 
 
 async def test_two_builders_at_once_are_refused(shop: Bank) -> None:

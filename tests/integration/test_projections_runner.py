@@ -163,6 +163,22 @@ async def test_a_runner_is_well_again_as_soon_as_it_works_again(shop: Bank) -> N
             await eventually(found)
 
 
+async def test_what_stopped_a_runner_is_told_without_its_text(
+    shop: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def subscribe(**_: object) -> None:
+        raise ValueError("Ouyang Fenshu")
+
+    monkeypatch.setattr(shop.store, "subscribe", subscribe)
+    runner = shop.runner(bank())
+
+    async def problem() -> str | None:
+        return runner.problem
+
+    async with running(runner):
+        assert await eventually(problem) == "ValueError"
+
+
 async def test_an_event_that_makes_a_handler_raise_is_put_aside_alone(shop: Bank) -> None:
     async with running(shop.runner(bank(), journal())):
         await shop.tell(account(1), Opened(owner="one"))

@@ -3,6 +3,7 @@
 import base64
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -225,4 +226,46 @@ async def test_a_document_in_quarantine_expires_with_its_key(platform: Platform,
     await soon(seller, "ListQuarantinedLeads", {}, lambda answer: not mine(answer))
     held = "SELECT count(*) FROM keys.person_key WHERE person_id = $1 AND wrapped IS NOT NULL"
     assert await pool.fetchval(held, UUID(lead_id)) == 0
+    await pool.close()
+
+
+def a_lead(name: str, **more: Any) -> dict[str, Any]:
+    return {"source": "LEAD_SOURCE_PHONE", "name": name, "phone": "13800001111", "model": MODEL, **more}
+
+
+async def _erased(pool: Any, lead_id: str) -> bool:
+    held = "SELECT count(*) FROM keys.person_key WHERE person_id = $1 AND wrapped IS NOT NULL"
+    shown = "SELECT count(*) FROM sales.lead WHERE lead_id = $1 AND name <> '[erased]'"
+    return not (await pool.fetchval(held, UUID(lead_id)) or await pool.fetchval(shown, UUID(lead_id)))
+
+
+async def test_a_lead_of_a_customer_who_was_erased_before_is_erased(
+    platform: Platform, seller: SalesClient
+) -> None:
+    gone, living = str(uuid4()), str(uuid4())
+    runtime = await Runtime.open([service], platform.settings)
+    try:
+        await runtime.keys.obtain([gone, living])
+        await runtime.keys.destroy(gone, await now(platform))
+        linked = (await seller("CaptureLead", a_lead("Ouyang Linked", customer_id=gone)))["id"]
+        qualified = (await seller("CaptureLead", a_lead("Ouyang Qualified")))["id"]
+        await seller("QualifyLead", {"lead_id": qualified, "customer_id": gone})
+        kept = (await seller("CaptureLead", a_lead("Ouyang Kept", customer_id=living)))["id"]
+        for lead_id in (linked, qualified):
+            await poll_async(partial(_erased, runtime.pool, lead_id), 60, what="the lead to be erased")
+        assert not await _erased(runtime.pool, kept)
+    finally:
+        await runtime.close()
+
+
+async def test_a_lead_that_nobody_links_to_a_customer_is_erased_after_two_years(
+    platform: Platform, seller: SalesClient
+) -> None:
+    lead_id = (await seller("CaptureLead", a_lead("Ouyang Unlinked")))["id"]
+    kept = (await seller("CaptureLead", a_lead("Ouyang Somebody", customer_id=NOBODY)))["id"]
+    await soon(seller, "GetLead", {"lead_id": kept}, lambda row: row)
+    pool = await asyncpg.create_pool(platform.environment["DATABASE_URL"], min_size=1, max_size=1)
+    await ClockStore(pool).advance(timedelta(days=731))
+    await poll_async(lambda: _erased(pool, lead_id), 60, what="the lead to be erased")
+    assert not await _erased(pool, kept)
     await pool.close()

@@ -3,7 +3,7 @@
 `LocalMaster` holds one or more keys of 32 bytes in Base64: the first wraps, all of them unwrap. So the master
 key is changed in three steps, each on all processes before the next: add the new key behind the old one; put it
 first and run ``forecourt keys rotate``; take the old one away. With it go the wrapped keys of erased persons that
-backups still hold.
+backups still hold. `WithOld` is for the way from local keys to Vault.
 """
 
 import base64
@@ -112,15 +112,50 @@ def development_master(folder: Path) -> str:
     return made_once(folder / "master.key", lambda: base64.b64encode(new_key()) + b"\n").decode()
 
 
+class WithOld:
+    """A master key, and local ones from before it that only unwrap."""
+
+    def __init__(self, master: MasterKey, old: LocalMaster) -> None:
+        self._master = master
+        self._old = old
+
+    async def current_id(self) -> str:
+        """The id of the master key that wraps. Raises `MasterKeyUnavailable`."""
+        return await self._master.current_id()
+
+    def knows(self, master_id: str) -> bool:
+        """Whether one of them unwraps it."""
+        return self._master.knows(master_id) or self._old.knows(master_id)
+
+    async def wrap(self, keys: Sequence[tuple[bytes, bytes]]) -> list[Wrapped]:
+        """Each (owner, key) wrapped, never with an old one. Raises `MasterKeyUnavailable`."""
+        return await self._master.wrap(keys)
+
+    async def unwrap(self, keys: Sequence[tuple[bytes, Wrapped]]) -> list[bytes | None]:
+        """Each (owner, wrapped key) unwrapped, None where it cannot be. Raises `MasterKeyUnavailable`."""
+        found = await self._old.unwrap(keys)
+        others = [n for n, (_, wrapped) in enumerate(keys) if not self._old.knows(wrapped.master_id)]
+        for n, key in zip(others, await self._master.unwrap([keys[n] for n in others]), strict=True):
+            found[n] = key
+        return found
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._master.close()
+
+
 class VaultTransit:
-    """A master key that never leaves Vault's Transit engine (a key of type ``aes256-gcm96``)."""
+    """A master key that never leaves Vault's Transit engine (a key of type ``aes256-gcm96``).
+
+    A token in a file is read for every call: whoever renews it writes it there.
+    """
 
     def __init__(
-        self, address: str, token: str, key: str, *, mount: str = "transit", timeout: float = 5.0
+        self, address: str, token: str | Path, key: str, *, mount: str = "transit", timeout: float = 5.0
     ) -> None:
         self._base = f"{address.rstrip('/')}/v1/{mount}"
         self._key = key
-        self._headers = {"X-Vault-Token": token}
+        self._token = token
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
@@ -176,9 +211,12 @@ class VaultTransit:
 
     async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout, headers=self._headers)
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        headers = {"X-Vault-Token": self._present_token()}
         try:
-            async with self._session.request(method, f"{self._base}/{path}", json=body) as response:
+            async with self._session.request(
+                method, f"{self._base}/{path}", json=body, headers=headers
+            ) as response:
                 answer = await response.json(content_type=None)
                 data = answer.get("data") if isinstance(answer, dict) else None
                 # A batch of which some items failed is a 400 with the results of all.
@@ -187,6 +225,14 @@ class VaultTransit:
                 raise MasterKeyUnavailable(f"vault: answers {response.status} for {path}")
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             raise MasterKeyUnavailable(f"vault: does not answer ({type(error).__name__})") from error
+
+    def _present_token(self) -> str:
+        if isinstance(self._token, str):
+            return self._token
+        try:
+            return self._token.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise MasterKeyUnavailable(f"vault: no token from its file ({type(error).__name__})") from error
 
 
 def _b64(data: bytes) -> str:

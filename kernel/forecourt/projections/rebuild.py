@@ -16,6 +16,7 @@ are tried again after a fix.
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -37,6 +38,10 @@ Progress = Callable[[int, int], None]
 INDEX_FIRST = 500_000
 """Positions up to which secondary indexes are made before the rows: they stay in memory and are kept up by the
 database while this process folds. Beyond it, sorting at the end is cheaper than random inserts."""
+
+LEFT_OVER = timedelta(days=1)
+"""How long a table stays that is out of use and stands still: for processes of the previous release, and for a build
+that was killed and is started again."""
 
 SAMPLE = 20
 """Differing keys that a comparison names at most."""
@@ -156,7 +161,7 @@ class Rebuild:
     @contextlib.asynccontextmanager
     async def _alone(self) -> AsyncIterator[Any]:
         """Be the only one who builds this read model; yields the connection that says so."""
-        name = f"forecourt.rebuild.{self.schema}.{self.projection.name}"
+        name = _lock_name(self.schema, self.projection.name)
         async with self._pool.acquire() as connection:
             if not await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name):
                 raise RebuildUnderWay(f"{self.projection.name}: another process is building it")
@@ -234,7 +239,7 @@ class Rebuild:
             if entry.id != built.id and entry.relation == canonical:
                 await _rename(connection, self.schema, entry, f"{canonical}_r{entry.id}")
         await connection.execute(
-            f"UPDATE {registry} SET state = 'retired' WHERE name = $1 AND state = 'active'",
+            f"UPDATE {registry} SET state = 'retired', updated_at = now() WHERE name = $1 AND state = 'active'",
             self.projection.name,
         )
         await _rename(connection, self.schema, built, canonical)
@@ -332,6 +337,38 @@ async def _drop(connection: Any, schema: str, entry: Registered) -> None:
     drop = f'DROP TABLE IF EXISTS "{schema}"."{entry.relation}"'
     await connection.execute(drop, timeout=PATIENT_SECONDS)
     await connection.execute(f'DELETE FROM "{schema}".projection WHERE id = $1', entry.id)
+
+
+def _lock_name(schema: str, name: str) -> str:
+    return f"forecourt.rebuild.{schema}.{name}"
+
+
+async def drop_left_over(pool: Any, schema: str, age: timedelta = LEFT_OVER) -> list[str]:
+    """Drop the tables out of use that nobody has moved for ``age``; answers their names.
+
+    Nobody follows them, so whoever is erased would stay in them for ever.
+    """
+    tables.checked_name("schema", schema)
+    left = f"FROM \"{schema}\".projection WHERE state <> 'active' AND updated_at < now() - $1::interval"
+    dropped = []
+    async with pool.acquire() as connection:
+        for name in [row["name"] for row in await connection.fetch(f"SELECT DISTINCT name {left}", age)]:
+            async with connection.transaction():
+                if not await connection.fetchval(
+                    "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", _lock_name(schema, name)
+                ):
+                    continue  # somebody is building just now
+                found = await connection.fetch(
+                    f"SELECT id, name, version, state, relation, position {left} AND name = $2 FOR UPDATE",
+                    age,
+                    name,
+                )
+                for row in found:
+                    await _drop(connection, schema, Registered(*row))
+                    dropped.append(row["relation"])
+    if dropped:
+        log.info("projection.dropped", service=schema, tables=dropped)
+    return dropped
 
 
 async def drop_retired(pool: Any, schema: str, name: str | None = None) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from forecourt import logs
 from forecourt.clock import Clock, SystemClock
 from forecourt.codec import Codec
 from forecourt.eventstore.port import Batch, EventStore
@@ -25,7 +26,7 @@ from forecourt.projections.collecting import collecting_rarely
 from forecourt.projections.folding import Changes, Target, load_target
 from forecourt.projections.follower import Follower
 from forecourt.projections.projection import Projection
-from forecourt.projections.rebuild import Rebuild, RebuildUnderWay
+from forecourt.projections.rebuild import Rebuild, RebuildUnderWay, drop_left_over
 from forecourt.waiting import wait
 
 TOGETHER = 5_000
@@ -36,6 +37,9 @@ RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 REPORT_SECONDS = 2.0
 """How often lag is measured."""
+
+TIDY_SECONDS = 600.0
+"""How often tables that are out of use are looked for."""
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +90,7 @@ class ProjectionRunner:
                 # The supervising loop: whatever it was, this process must go on. It is logged and counted as ill.
                 if self.problem is None:
                     failures = 0
-                self.problem = f"{type(error).__name__}: {error}"[:300]
+                self.problem = logs.told(error)[:300]
                 delay = RETRY_DELAYS[min(failures, len(RETRY_DELAYS) - 1)]
                 log.warning("projection.interrupted", service=self.schema, error=self.problem, retry_in=delay)
                 failures += 1
@@ -105,7 +109,7 @@ class ProjectionRunner:
         """Follow with today's groups until one of them has caught up with another, or the work has to end."""
         self._targets, unbuilt = await self._load()
         groups = grouped(self._targets)
-        jobs: list[Coroutine[Any, Any, Any]] = [self._report(), stop.wait(), lost.wait()]
+        jobs: list[Coroutine[Any, Any, Any]] = [self._report(), self._tidy(), stop.wait(), lost.wait()]
         # One that is behind, and one build, at a time: each wants its share of the connections.
         jobs += [
             self._follow(group, groups[0][0] if index else None) for index, group in enumerate(groups[:2])
@@ -202,6 +206,12 @@ class ProjectionRunner:
                 age = await self._oldest_age(position, target.categories) if behind else 0.0
                 metrics.LAG_SECONDS.labels(*labels).set(age)
             await asyncio.sleep(REPORT_SECONDS)
+
+    async def _tidy(self) -> None:
+        """Drop tables that have been out of use for long, for ever."""
+        while True:
+            await drop_left_over(self._pool, self.schema)
+            await asyncio.sleep(TIDY_SECONDS)
 
     async def _oldest_age(self, after: int, categories: frozenset[str] | None) -> float:
         """Seconds since the first event above ``after``, 0 when there is none."""

@@ -212,7 +212,7 @@ def _count_parked(runner: Any, settings: Settings) -> None:
             for queue, count in count_parked(settings.broker, queues).items():
                 PARKED_NOW.labels(queue).set(count)
         except BrokerUnavailable as error:
-            log.warning("could not count parked messages", error=str(error))
+            log.warning("could not count parked messages", error=logs.told(error))
 
 
 def _handlers(runner: Any) -> list[tuple[Any, OnEvent]]:

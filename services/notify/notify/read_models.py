@@ -365,6 +365,14 @@ def _(row: NotificationRow | None, e: DeadLetterRequeued, m: Meta) -> Notificati
     )
 
 
+@notifications.on_all(PersonalDataShredded, "customer_id")
+def _erased(row: NotificationRow) -> NotificationRow:
+    """Whatever becomes of the message: `NotificationErased` follows, and says that it is not sent."""
+    waits = row.state in ("queued", "deferred", "dead")
+    state, why = ("suppressed", "erased") if waits else (row.state, row.why)
+    return replace(row, address="", subject="", text="", html="", state=state, why=why)
+
+
 @notifications.on(NotificationErased)
 def _(row: NotificationRow | None, e: NotificationErased, m: Meta) -> NotificationRow | None:
     return None if row is None else _changed(row, m, address="", subject="", text="", html="")
@@ -393,7 +401,7 @@ class HistoryRow(msgspec.Struct, frozen=True):
 
 history = Projection(
     "notification_history",
-    version=1,
+    version=2,
     row=HistoryRow,
     key=("notification_id", "sequence"),
     owner=OwnedThrough(notifications, "notification_id"),
@@ -447,6 +455,4 @@ def _detail(e: Event) -> str:
             return e.reason
         case NotificationBounced():
             return e.code
-        case DeadLetterRequeued():
-            return e.note
     return ""

@@ -175,6 +175,9 @@ class Sender:
         now = self.clock.now()
         if row.state == "attempting":
             await self._record(row, row.provider, row.attempts, INTERRUPTED, expected=row.version)
+        elif not row.text:
+            # Erased while it was under way, and not known to the message itself yet.
+            await self._suppress(row, "erased")
         elif row.unknown:
             await self._settle(row, now)
         elif now >= row.expires_at:
@@ -237,9 +240,12 @@ class Sender:
             if consent != "opted_out" and consent != "no_consent":
                 return False
             answer = consent
-        await self._execute(row, SuppressNotification(notification_id=row.notification_id, reason=answer))
-        metrics.SUPPRESSED.labels(row.channel, answer).inc()
+        await self._suppress(row, answer)
         return True
+
+    async def _suppress(self, row: NotificationRow, reason: SuppressReason) -> None:
+        await self._execute(row, SuppressNotification(notification_id=row.notification_id, reason=reason))
+        metrics.SUPPRESSED.labels(row.channel, reason).inc()
 
     async def _address(self, row: NotificationRow) -> str:
         """Today's address: the one that the message was queued with may have been corrected."""

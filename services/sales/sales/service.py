@@ -7,6 +7,7 @@ from sales.lead import lead
 from sales.opportunity import opportunity
 from sales.order import order
 from sales.read_models import leads, opportunities, orders, quarantined_leads, vehicles
+from sales.settings import SalesSettings
 from sales.vehicle import vehicle
 
 service = Service(
@@ -16,4 +17,5 @@ service = Service(
     projections=[leads, quarantined_leads, opportunities, vehicles, orders],
     apis=[api],
     workers=["sales.worker:SalesReactions"],
+    settings=SalesSettings,
 )

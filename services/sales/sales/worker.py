@@ -8,11 +8,18 @@ from uuid import UUID, uuid5
 from forecourt.errors import InvalidInput, NotFound, Refused
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
+from forecourt.privacy.keys import Destroyed
 from forecourt.projections.queries import ReadModels, eq, gt, le
-from forecourt.worker.dependencies import ClockProvider, Commands, Keys, ReadModelsProvider
+from forecourt.worker.dependencies import (
+    ClockProvider,
+    Commands,
+    Keys,
+    ReadModelsProvider,
+    SettingsProvider,
+)
 from sales import policies
 from sales.foreign import PersonalDataShredded
-from sales.lead import LeadConverted, RecordLeadShredding, lead
+from sales.lead import LeadCaptured, LeadConverted, LeadQualified, RecordLeadShredding, lead
 from sales.opportunity import Opportunity, opportunity
 from sales.opportunity.events import TestDriveCancelled, TestDriveCompleted
 from sales.order import Order, order
@@ -25,6 +32,7 @@ from sales.order.events import (
 )
 from sales.policies import Step
 from sales.read_models import leads, quarantined_leads, vehicles
+from sales.settings import SalesSettings
 from sales.vehicle import Vehicle, vehicle
 from sales.vehicle.commands import ExpireReservation
 from sales.vehicle.events import (
@@ -39,7 +47,7 @@ EXPIRED_AT_ONCE = 500
 """Reservations that one run of the timer releases; the next run takes the rest."""
 
 SHREDDED_AT_ONCE = 200
-"""Leads looked up at a time when a customer is erased, or documents when they expire."""
+"""Leads looked up at a time when a customer is erased, or leads and documents when they expire."""
 
 QUARANTINE_TIME = timedelta(days=90)
 """How long a document that cannot be read as a lead is kept. Nobody knows whose it is, so nobody else can erase it."""
@@ -54,6 +62,7 @@ class SalesReactions:
     read_models = ReadModelsProvider()
     clock = ClockProvider()
     keys = Keys()
+    settings = SettingsProvider()
 
     @on_event(LeadConverted)
     async def pursue(self, event: Recorded[LeadConverted]) -> None:
@@ -155,6 +164,26 @@ class SalesReactions:
             for row in rows:
                 await self._shred(row.lead_id)
             where = [eq("customer_id", event.stream_id), gt("lead_id", rows[-1].lead_id)]
+
+    @on_event(LeadCaptured, LeadQualified)
+    async def shred_late_lead(self, event: Recorded[LeadCaptured | LeadQualified]) -> None:
+        """Destroy the key of a lead that was linked to a customer who was erased before."""
+        person = str(event.event.customer_id)
+        if isinstance((await self.keys.get([person])).get(person), Destroyed):
+            await self._shred(event.stream_id)
+
+    @every(seconds=5)
+    async def expire_unlinked(self) -> None:
+        """Destroy the keys of leads that nobody has linked to a customer for long."""
+        settings: SalesSettings = self.settings
+        rows = await self.read_models.all(
+            leads,
+            where=[le("unlinked_since", self.clock.now() - settings.lead_retention)],
+            order=["unlinked_since"],
+            limit=SHREDDED_AT_ONCE,
+        )
+        for row in rows:
+            await self._shred(row.lead_id, command_id=uuid5(row.lead_id, "expire"))
 
     @every(seconds=5)
     async def expire_quarantined(self) -> None:

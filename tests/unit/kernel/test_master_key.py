@@ -57,6 +57,21 @@ async def test_it_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
     assert await by_variable.current_id() == await by_file.current_id()
 
 
+async def test_an_old_master_key_unwraps_and_never_wraps() -> None:
+    (before,) = await LocalMaster.parse(text(OLD)).wrap([(b"wang", b"secret")])
+    both = settings(FORECOURT_MASTER_KEY=text(NEW), FORECOURT_OLD_MASTER_KEY=text(OLD)).master_key()
+    (after,) = await both.wrap([(b"li", b"hidden")])
+    assert after.master_id == await both.current_id() != before.master_id
+    assert await both.unwrap([(b"wang", before), (b"li", after), (b"li", before)]) == [
+        b"secret",
+        b"hidden",
+        None,
+    ]
+    assert both.knows(before.master_id)
+    assert both.knows(after.master_id)
+    assert not both.knows("local:another")
+
+
 async def test_development_makes_its_own_and_keeps_it(tmp_path: Path) -> None:
     first = await settings(FORECOURT_DATA=str(tmp_path)).master_key().current_id()
     assert await settings(FORECOURT_DATA=str(tmp_path)).master_key().current_id() == first
@@ -77,6 +92,12 @@ def test_production_has_no_default(tmp_path: Path) -> None:
         ({"FORECOURT_MASTER_KEY_FILE": "/nowhere", "FORECOURT_MASTER_KEY": text(OLD)}, "only one of"),
         ({"FORECOURT_VAULT_ADDR": "https://vault"}, "FORECOURT_VAULT_TOKEN: is not set"),
         ({"FORECOURT_VAULT_ADDR": "vault:8200"}, "FORECOURT_VAULT_ADDR"),
+        (
+            {"FORECOURT_VAULT_ADDR": "https://vault", "FORECOURT_VAULT_TOKEN_FILE": "/nowhere"},
+            "FORECOURT_VAULT_TOKEN_FILE: cannot be read",
+        ),
+        ({"FORECOURT_OLD_MASTER_KEY": "nonsense"}, "FORECOURT_OLD_MASTER_KEY: must be 32 bytes"),
+        ({"FORECOURT_OLD_MASTER_KEY_FILE": "/nowhere"}, "FORECOURT_OLD_MASTER_KEY_FILE: cannot be read"),
         (
             {"FORECOURT_VAULT_ADDR": "http://v", "FORECOURT_VAULT_TOKEN": "t", "FORECOURT_ENV": "production"},
             "FORECOURT_VAULT_ADDR: must be https",

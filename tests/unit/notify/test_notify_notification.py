@@ -262,7 +262,8 @@ def test_a_waiting_message_can_wait_longer_or_be_dropped() -> None:
 
 def test_a_dead_letter_is_requeued_with_a_note_and_a_new_life() -> None:
     command = RequeueDeadLetter(notification_id=ID, note="number corrected")
-    requeued = DeadLetterRequeued(note="number corrected", expires_at=NOW + timedelta(days=7, hours=48))
+    expires_at = NOW + timedelta(days=7, hours=48)
+    requeued = DeadLetterRequeued(customer_id=CUSTOMER, note="number corrected", expires_at=expires_at)
     dead = (REQUESTED, ATTEMPTED, failed("not_sent"), DEAD)
     given(notification, *dead).at(NOW + timedelta(days=7)).when(command).then(requeued)
     given(notification, *dead, requeued).when(START).then(ATTEMPTED.model_copy(update={"attempt": 2}))

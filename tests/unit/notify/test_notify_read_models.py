@@ -4,6 +4,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from forecourt.events import Event
 from forecourt.testing.given import NOW, an_id, given_rows, later, recorded
 from notify import foreign
@@ -149,7 +151,7 @@ def test_each_end_has_its_state() -> None:
 
 def test_a_requeued_message_starts_anew() -> None:
     dead = n.NotificationDeadLettered(customer_id=CUSTOMER, channel="email", reason="refused")
-    requeued = n.DeadLetterRequeued(note="again", expires_at=later(days=9))
+    requeued = n.DeadLetterRequeued(customer_id=CUSTOMER, note="again", expires_at=later(days=9))
     row = message(ATTEMPTED, failed("refused", retry_at=None), dead, requeued)
     assert (row.state, row.failures, row.next_provider, row.why) == ("queued", 0, "", "")
     assert row.expires_at == later(days=9)
@@ -165,6 +167,7 @@ def test_every_event_is_a_line_of_the_history_and_none_names_the_person() -> Non
     )
     assert "wang@example.com" not in repr(rows)
     assert "王小明" not in repr(rows)
+    assert "number corrected" not in repr(rows)
 
 
 def test_events_without_their_request_make_no_message() -> None:
@@ -179,6 +182,29 @@ def test_of_an_erased_customer_nothing_is_left_to_write_to() -> None:
     assert "王小明" not in repr(row)
     assert "138" not in repr(row)
     assert not contact().erased
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ((), "suppressed"),
+        ((n.NotificationDeferred(until=later(hours=1), reason="quiet_hours"),), "suppressed"),
+        ((ATTEMPTED,), "attempting"),
+    ],
+    ids=["waiting", "deferred", "under way"],
+)
+def test_the_messages_of_an_erased_customer_are_empty_and_the_others_stay(
+    events: tuple[Event, ...], state: str
+) -> None:
+    told = [recorded(event, stream_id=ID, sequence=i) for i, event in enumerate((REQUESTED, *events), 1)]
+    other = recorded(
+        REQUESTED.model_copy(update={"customer_id": an_id("other")}), stream_id=an_id("o"), sequence=1
+    )
+    gone = recorded(foreign.PersonalDataShredded(), stream_id=CUSTOMER, sequence=9)
+    rows = given_rows(notifications).when(*told, other, gone).rows
+    row = rows[ID,]
+    assert (row.address, row.subject, row.text, row.html, row.state) == ("", "", "", "", state)
+    assert (rows[an_id("o"),].text, rows[an_id("o"),].state) == (REQUESTED.text, "queued")  # type: ignore[attr-defined]
 
 
 def test_of_an_erased_message_address_and_text_are_gone() -> None:

@@ -7,8 +7,10 @@ from hypothesis import given, strategies
 
 from forecourt.errors import ForecourtError
 from forecourt.events import Event
+from forecourt.privacy.fields import ERASED
 from forecourt.testing.given import CONTEXT, NOW, an_id, given_rows, later, recorded
 from sales.api import stock_lines
+from sales.foreign import PersonalDataShredded
 from sales.opportunity import commands as c
 from sales.opportunity import events as o
 from sales.opportunity import opportunity
@@ -44,6 +46,7 @@ def test_an_event_without_its_row_makes_none() -> None:
                 assert rows_after(projection, an_id("x"), event) is None
 
 
+LEAD = an_id("lead")
 OPENED = o.OpportunityOpened(
     customer_id=CUSTOMER, model=MODEL, lead_id=None, salesperson=None, probability=10
 )
@@ -78,6 +81,43 @@ def test_an_opportunity_shows_its_drives_quotes_and_end() -> None:
     back = o.OpportunityReopened(customer_id=CUSTOMER, reason="is back", stage="quote", probability=60)
     row = rows_after(opportunities, OPPORTUNITY, *history, back)
     assert (row.stage, row.probability, row.loss_reason, row.closed_at) == ("quote", 60, None, None)
+
+
+def test_the_impressions_of_an_erased_customer_are_gone_and_those_of_others_stay() -> None:
+    def told(stream_id: UUID, customer_id: UUID, impression: str) -> list[Any]:
+        drive = an_id(impression)
+        so: dict[str, Any] = {"customer_id": customer_id, "vin": VIN}
+        return [
+            recorded(event, stream_id=stream_id, sequence=i)
+            for i, event in enumerate(
+                [
+                    OPENED.model_copy(update={"customer_id": customer_id}),
+                    o.TestDriveScheduled(test_drive_id=drive, starts_at=NOW, ends_at=later(minutes=30), **so),
+                    o.TestDriveCompleted(test_drive_id=drive, odometer_km=9, impression=impression, **so),
+                ],
+                start=1,
+            )
+        ]
+
+    mine, other = told(OPPORTUNITY, CUSTOMER, "quiet"), told(OTHER, an_id("other customer"), "loud")
+    gone = recorded(PersonalDataShredded(), stream_id=CUSTOMER, sequence=9)
+    rows = given_rows(opportunities).when(*mine, *other, gone).rows
+    assert [drive.impression for drive in rows[OPPORTUNITY,].test_drives] == [ERASED]
+    assert [drive.impression for drive in rows[OTHER,].test_drives] == ["loud"]
+
+
+def test_a_lead_is_unlinked_since_its_last_news_until_it_is_known_whose_it_is() -> None:
+    named = {event.event_name: event for event in SAMPLES}
+    captured = named["LeadCaptured"].model_copy(update={"customer_id": None})
+    unlinked = rows_after(leads, LEAD, captured)
+    assert unlinked.unlinked_since == unlinked.captured_at
+    lost = recorded(named["LeadDisqualified"], stream_id=LEAD, sequence=2, time=later(days=3))
+    found = given_rows(leads).when(recorded(captured, stream_id=LEAD, sequence=1), lost).rows
+    assert found[LEAD,].unlinked_since == later(days=3)
+    for known in ([named["LeadQualified"]], [named["LeadShredded"]]):
+        assert rows_after(leads, LEAD, captured, *known).unlinked_since is None
+    linked = captured.model_copy(update={"customer_id": CUSTOMER})
+    assert rows_after(leads, LEAD, linked, named["LeadDisqualified"]).unlinked_since is None
 
 
 def test_an_order_shows_what_is_sold_paid_and_due() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from forecourt.deciders import Context, Decider
@@ -213,7 +213,8 @@ def _suppressed_as_erased(state: Notification) -> Event:
 def requeue(state: Notification, c: RequeueDeadLetter, ctx: Context) -> list[Event]:
     if state.phase != "dead":
         raise NotADeadLetter()
-    return [DeadLetterRequeued(note=c.note, expires_at=ctx.now + timedelta(hours=state.lifetime_hours))]
+    expires_at = ctx.now + timedelta(hours=state.lifetime_hours)
+    return [DeadLetterRequeued(customer_id=state.customer_id, note=c.note, expires_at=expires_at)]
 
 
 def _must_be_queued(state: Notification) -> None:
@@ -299,3 +300,9 @@ def _(state: Notification, e: DeadLetterRequeued) -> Notification:
 
 
 notification.ignores(NotificationDeferred, ProviderFailedOver)
+
+
+@notification.upcasts("DeadLetterRequeued", from_version=1)
+def _name_nobody(data: dict[str, Any]) -> dict[str, Any]:
+    """Before version 2 the event did not say whose the note is, and the note was stored as it is."""
+    return {"customer_id": None, **data}

@@ -145,10 +145,11 @@ class NotificationDeadLettered(Event, name="NotificationDeadLettered", version=1
     reason: DeadLetterReason
 
 
-class DeadLetterRequeued(Event, name="DeadLetterRequeued", version=1):
+class DeadLetterRequeued(Event, name="DeadLetterRequeued", version=2, person="customer_id"):
     """Somebody looked at a dead letter and had it sent again."""
 
-    note: str
+    customer_id: UUID | None
+    note: Personal[str]
     expires_at: datetime
 
 

@@ -20,7 +20,10 @@ from sales.lead import (
 
 
 class LeadRow(msgspec.Struct, frozen=True):
-    """A lead as it is now."""
+    """A lead as it is now.
+
+    ``unlinked_since`` is when it last had news while nobody knew whose it is; None once that is known or it is erased.
+    """
 
     lead_id: UUID
     state: str
@@ -40,14 +43,20 @@ class LeadRow(msgspec.Struct, frozen=True):
     brand: str
     requested_at: datetime | None
     captured_at: datetime
+    unlinked_since: datetime | None
 
 
 leads = Projection(
     "lead",
-    version=1,
+    version=2,
     row=LeadRow,
     key="lead_id",
-    indexes=[Index(("dealer_id", "state", "captured_at")), "captured_at", "customer_id"],
+    indexes=[
+        Index(("dealer_id", "state", "captured_at")),
+        "captured_at",
+        "customer_id",
+        "unlinked_since",
+    ],
 )
 
 
@@ -72,17 +81,22 @@ def _captured(row: LeadRow | None, e: LeadCaptured, m: Meta) -> LeadRow:
         brand=m.brand,
         requested_at=e.requested_at,
         captured_at=m.time,
+        unlinked_since=m.time if e.customer_id is None else None,
     )
 
 
 @leads.on()
 def _qualified(row: LeadRow | None, e: LeadQualified, m: Meta) -> LeadRow | None:
-    return row and replace(row, state="qualified", customer_id=e.customer_id, model=e.model)
+    return row and replace(
+        row, state="qualified", customer_id=e.customer_id, model=e.model, unlinked_since=None
+    )
 
 
 @leads.on()
 def _disqualified(row: LeadRow | None, e: LeadDisqualified, m: Meta) -> LeadRow | None:
-    return row and replace(row, state="disqualified", reason=e.reason)
+    return row and replace(
+        row, state="disqualified", reason=e.reason, unlinked_since=row.unlinked_since and m.time
+    )
 
 
 @leads.on()
@@ -93,7 +107,14 @@ def _converted(row: LeadRow | None, e: LeadConverted, m: Meta) -> LeadRow | None
 @leads.on()
 def _shredded(row: LeadRow | None, e: LeadShredded, m: Meta) -> LeadRow | None:
     return row and replace(
-        row, name=ERASED, phone=None, phone_typed=None, email=None, comments="", reason=row.reason and ERASED
+        row,
+        name=ERASED,
+        phone=None,
+        phone_typed=None,
+        email=None,
+        comments="",
+        reason=row.reason and ERASED,
+        unlinked_since=None,
     )
 
 

@@ -8,8 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from forecourt.events import Meta
+from forecourt.privacy.fields import erased_text
 from forecourt.projections.projection import Index, Projection
 from forecourt.values import Money
+from sales.foreign import PersonalDataShredded
 from sales.opportunity.events import (
     OpportunityAssigned,
     OpportunityLost,
@@ -71,7 +73,7 @@ class OpportunityRow(msgspec.Struct, frozen=True):
 
 opportunities = Projection(
     "opportunity",
-    version=1,
+    version=2,
     row=OpportunityRow,
     key="opportunity_id",
     indexes=[
@@ -171,3 +173,9 @@ def _reopened(row: OpportunityRow | None, e: OpportunityReopened, m: Meta) -> Op
     return row and replace(
         row, stage=e.stage, probability=e.probability, loss_reason=None, competitor=None, closed_at=None
     )
+
+
+@opportunities.on_all(PersonalDataShredded, "customer_id")
+def _erased(row: OpportunityRow) -> OpportunityRow:
+    drives = (replace(drive, impression=erased_text(drive.impression)) for drive in row.test_drives)
+    return replace(row, test_drives=tuple(drives))
