@@ -1,8 +1,9 @@
 """Reading typed events whose personal fields are encrypted, against the same events plain.
 
-``read_secure_vs_plain`` reads the lives of customers: a registration, and nine events with nothing personal in them.
-``read_all_secure_vs_plain`` is the worst there is: registrations only, each of another person. The keys are not in the
-cache when a run begins. The collector looks rarely, as it does for projections.
+``read_secure_vs_plain`` reads the lives of customers: ten events each, three of them personal. In a simulated half
+month of a dealer group 34 of 100 events are personal with the customers that it began with, and 22 without; a person
+has more events there. ``read_all_secure_vs_plain`` is the worst there is: registrations only, each of another person.
+The keys are not in the cache when a run begins. The collector looks rarely, as it does for projections.
 """
 
 import time
@@ -14,7 +15,7 @@ import asyncpg
 
 from bench.harness import Bench
 from bench.store import PAGE, event
-from customer.customer import CategoryChanged, CustomerRegistered
+from customer.customer import CategoryChanged, ContactPointAdded, CustomerRegistered
 from customer.service import service
 from forecourt import migrations
 from forecourt.codec import Codec
@@ -38,7 +39,9 @@ MASTER = new_key()
 def life(number: int, length: int) -> list[Event]:
     """A customer's events."""
     registered = CustomerRegistered.model_validate_json(event(number).data)
-    return [registered, *(CategoryChanged(previous="prospect", category="buyer") for _ in range(length - 1))]
+    added = ContactPointAdded(**registered.contact_points[0].model_dump())
+    changed = CategoryChanged(previous="prospect", category="buyer")
+    return [registered, added, added, *[changed] * (LIFE - 3)][:length]
 
 
 def record(fact: Event, data: str) -> NewEvent:

@@ -191,12 +191,14 @@ class PostgresKeys:
             # Damaged data may name what is no person at all.
             persons = list(filter(is_canonical, persons))
             rows = await self._pool.fetch(_LOOKUP, persons)
-        living = [row for row in rows if row["wrapped"] is not None]
+        living: list[Any] = [row for row in rows if row["wrapped"] is not None]
         keys = await self._master.unwrap(
             [(person.encode(), Wrapped(master_id, blob)) for person, master_id, blob in living]
         )
         entries: dict[Person, Entry] = {
-            row["person"]: PersonKey(key) for row, key in zip(living, keys, strict=True) if key is not None
+            person: PersonKey(key)
+            for (person, _, _), key in zip(living, keys, strict=True)
+            if key is not None
         }
         if lost := len(living) - len(entries):
             log.error("keys of persons cannot be unwrapped", count=lost)
