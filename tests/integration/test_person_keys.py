@@ -209,6 +209,9 @@ class Wire:
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what either end says, until it is cut."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         there_reader, there_writer = await asyncio.open_connection(*self._target)
         try:
             async with asyncio.TaskGroup() as both:
@@ -233,7 +236,9 @@ class Wire:
         server = await asyncio.start_server(self.pass_on, "127.0.0.1", 0)
         async with server:
             yield server.sockets[0].getsockname()[1]
-            self._passing.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self) -> None:
         """From now on nothing arrives."""
