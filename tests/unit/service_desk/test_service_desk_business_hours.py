@@ -30,8 +30,8 @@ amounts = st.integers(0, 100 * 3600).map(lambda seconds: timedelta(seconds=secon
 calendars = st.sampled_from([CN, BERLIN])
 
 
-def local(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=SHANGHAI)  # type: ignore[arg-type, misc]
+def local(year: int, month: int, day: int, hour: int, minute: int = 0) -> datetime:
+    return datetime(year, month, day, hour, minute, tzinfo=SHANGHAI)
 
 
 @pytest.mark.parametrize(
