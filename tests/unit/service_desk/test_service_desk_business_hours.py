@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service_desk.business_hours import BusinessCalendar, add_business_time, business_time_between
-from service_desk.stores import CALENDARS
+from service_desk.stores import store_of
 
-CN = CALENDARS["cn-1"]
+CN = store_of("D001").office
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 BERLIN = BusinessCalendar(
     name="berlin",
