@@ -305,9 +305,9 @@ class Day:
             lags += [(f"relay {row['name']}", head - row["position"]) for row in relays]
         finally:
             await connection.close()
-        self._report.rows(
-            "Events in the store", ("type", "events"), [(row["type"], row["n"]) for row in types]
-        )
+        counts = {row["type"]: row["n"] for row in types}
+        self._report.rows("Events in the store", ("type", "events"), list(counts.items()))
+        self._report.expect("reserved, then ordered", counts.get("sales.ReservationConfirmed", 0), SOLD)
         self._report.figures("Lag at the end, in events", [("events in the store", head), *lags])
         self._report.expect("lag", [lag for lag in lags if lag[1]], [])
         self._report.expect_true("fewer relays than services", len(lags) >= 2 * len(SERVICES))
