@@ -72,6 +72,6 @@ bench: setup ## Measure; results also in build/bench.json
 lock: .venv/stamp ## Resolve requirements.in into requirements.lock and the locks of images, with hashes
 	@tools/lock.sh
 
-clean: ## Remove everything that make made
-	rm -rf .venv .data build proto/gen .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove everything that make made; what `make run` stored in var stays
+	rm -rf .venv build proto/gen .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find kernel services tests demo bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,7 +22,8 @@ from rich.table import Table
 from crm.customer.v1 import customer_pb2 as customer
 from demo.client import CHUNK_ROWS, Staff, Store, import_chunks, read_rows
 from demo.generate import DEALERS, MODELS, customers, lead_document, make_vin
-from demo.play import database_of_its_own, next_monday
+from demo.play import next_monday
+from demo.servers import servers_of_its_own
 from demo.showroom import Showroom, StockVehicle
 from demo.workshop import Owner, Workshop
 from forecourt.clock import monotonic
@@ -140,7 +141,7 @@ async def simulate(*, days: int, seed: int, scale: float, data: Path, out: Conso
     _empty(data)
     out.print("starting PostgreSQL, RabbitMQ and the platform ...")
     async with (
-        database_of_its_own() as environment,
+        servers_of_its_own() as environment,
         Platform(data, together=True, clock="virtual", environment=environment) as platform,
         grpc.aio.insecure_channel(platform.addresses["grpc"]) as channel,
     ):

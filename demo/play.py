@@ -1,20 +1,17 @@
 """Plays a dealer group's day on a platform of its own, and reports: ``python -m demo.play``.
 
 Everything enters through the public gRPC APIs. The platform runs on a virtual clock, so that return visits and
-reminders of the months to come fall due in seconds. Its servers and data are private and left stopped.
+reminders of the months to come fall due in seconds. Its servers and data are private and left stopped; on servers
+that the environment names, a database and a virtual host of its own.
 """
 
 import argparse
 import asyncio
-import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import NAMESPACE_URL, uuid5
 from zoneinfo import ZoneInfo
 
@@ -31,9 +28,11 @@ from crm.service_desk.v1 import care_pb2, complaint_pb2, repair_order_pb2
 from demo.client import CHUNK_ROWS, Staff, Store, import_chunks, read_rows
 from demo.generate import DEALERS, INPUT, LEADS
 from demo.report import Report, once_per_reason
+from demo.servers import servers_of_its_own
 from demo.showroom import LOST, SOLD, Showroom
 from demo.workshop import COMPLAINTS, REPAIRS, Owner, Workshop, owners_of
 from forecourt.clock_store import ClockStore
+from forecourt.config import ConfigError
 from forecourt.platform import Platform
 from forecourt.testing.settled import settled
 
@@ -41,6 +40,7 @@ SERVICES = ("customer", "sales", "service_desk", "notify", "audit")
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 MALFORMED = 3
 BAD_ROWS = 60
+STAYING = "the day is over; press Enter to stop the platform"
 
 
 class Day:
@@ -305,9 +305,9 @@ class Day:
             lags += [(f"relay {row['name']}", head - row["position"]) for row in relays]
         finally:
             await connection.close()
-        self._report.rows(
-            "Events in the store", ("type", "events"), [(row["type"], row["n"]) for row in types]
-        )
+        counts = {row["type"]: row["n"] for row in types}
+        self._report.rows("Events in the store", ("type", "events"), list(counts.items()))
+        self._report.expect("reserved, then ordered", counts.get("sales.ReservationConfirmed", 0), SOLD)
         self._report.figures("Lag at the end, in events", [("events in the store", head), *lags])
         self._report.expect("lag", [lag for lag in lags if lag[1]], [])
         self._report.expect_true("fewer relays than services", len(lags) >= 2 * len(SERVICES))
@@ -333,28 +333,21 @@ def _progress(out: Console) -> Progress:
     )
 
 
-@asynccontextmanager
-async def database_of_its_own() -> AsyncIterator[dict[str, str]]:
-    """On a server that ``DATABASE_URL`` names, a new database, dropped in the end: the day starts from nothing."""
-    server = os.environ.get("DATABASE_URL")
-    if not server:
-        yield {}
-        return
-    parts = urlsplit(server)
-    name = f"forecourt_demo_{os.getpid()}"
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(f"CREATE DATABASE {name}")
-        yield {"DATABASE_URL": urlunsplit(parts._replace(path=f"/{name}"))}
-    finally:
-        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        await connection.close()
+async def _stay(platform: Platform, out: Console) -> None:
+    """Say where to look, and wait until somebody has."""
+    for name, page in platform.pages.items():
+        out.print(f"{name}: {page}")
+    out.print(STAYING)
+    await asyncio.to_thread(sys.stdin.readline)
 
 
 async def main() -> int:
     """Start the platform, play the day, report. The exit status."""
     parser = argparse.ArgumentParser(prog="demo", description="Plays a dealer group's day and reports.")
     parser.add_argument("--data", type=Path, default=Path("var/demo"), help="data folder, emptied first")
+    parser.add_argument(
+        "--stay", action="store_true", help="in the end wait for Enter, so that one can look around"
+    )
     options = parser.parse_args()
     out = Console(width=None if sys.stdout.isatty() else 110)
     shutil.rmtree(options.data / "postgres", ignore_errors=True)
@@ -362,15 +355,21 @@ async def main() -> int:
     report = Report(out)
     out.print("starting PostgreSQL, RabbitMQ and the platform ...")
     async with (
-        database_of_its_own() as environment,
+        servers_of_its_own() as environment,
         Platform(options.data, together=True, clock="virtual", environment=environment) as platform,
         grpc.aio.insecure_channel(
             platform.addresses["grpc"], options=[("grpc.max_receive_message_length", 16_000_000)]
         ) as channel,
     ):
         await Day(platform, channel, report).play()
+        if options.stay:
+            await _stay(platform, out)
     return report.finish()
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    try:
+        sys.exit(asyncio.run(main()))
+    except ConfigError as error:
+        print(f"configuration: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -126,7 +126,7 @@ class Showroom:
         return registered.id, opportunity.id
 
     async def sell_one(self, vehicle: StockVehicle, lead_id: str, position: int = 0) -> str:
-        """From a lead, captured at ``position``, to a delivered car; answers the customer's id."""
+        """From a lead, captured at ``position``, to a car from stock, reserved, then delivered; the customer's id."""
         sales = self.stores[vehicle.dealer].seller.sales
         customer_id, opportunity_id = await self._opportunity(
             vehicle.dealer, lead_id, vehicle.model, position
@@ -144,6 +144,9 @@ class Showroom:
                 lines=[car],
                 valid_until=(self.now + timedelta(days=14)).date().isoformat(),
             )
+        )
+        await sales.ReserveVehicle(
+            vehicle_pb2.ReserveVehicleRequest(vin=vehicle.vin, customer_id=customer_id)
         )
         order = await sales.PlaceOrder(
             order_pb2.PlaceOrderRequest(

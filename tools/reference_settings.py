@@ -21,7 +21,7 @@ HEAD = """\
 By environment only, checked at start. A wrong value ends the process with exit code 2, the variable's name and the
 reason. An empty variable counts as not set. Lists are separated by commas.
 
-Tests also read `EVENTSTOREDB_URI` (a real server for the [EventStoreDB suite](eventstoredb.md)) and
+Tests also read `EVENTSTOREDB_URI` (a real server for the [EventStoreDB suite](eventstoredb.md)), tests and the demo
 `RABBITMQ_MANAGEMENT_URL`. `EVENTLET_HUB` is set by `work` itself.
 """
 

@@ -51,7 +51,7 @@ class Box:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         assert session.ssl is not None
         assert session.authenticated
-        self.contents.append(bytes(envelope.content or b""))  # type: ignore[arg-type]
+        self.contents.append(bytes(envelope.content or b""))  # type: ignore[arg-type]  # bytes, unless the server decodes
         return "250 OK"
 
 

@@ -1,64 +1,125 @@
 """The dealer group's day as ``make demo`` plays it, and that nothing that is seen outside the stores names anybody."""
 
 import asyncio
-import io
+import os
+import re
+import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
-import grpc
+import asyncpg
 import pytest
 import pytest_asyncio
-from rich.console import Console
+from amqp.exceptions import AMQPError
 
 from demo.generate import INPUT
-from demo.play import Day
-from demo.report import Report
-from forecourt.platform import Platform
+from demo.play import STAYING
+from forecourt.testing.probes import poll_async
 from forecourt.testing.servers import PostgresServer, RabbitMQServer
 from tests.e2e.collector import Collector, collecting
-from tests.e2e.house import House
 from tests.e2e.persons import Persons, persons_of
 from tests.e2e.test_erasure import bind_spy, overheard
-from tests.e2e.test_personal_data import pages
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
 PERSONS = persons_of(INPUT)
 
 
+@dataclass(frozen=True)
+class Played:
+    """How the day ended, what it reported, and all that can be seen of it outside the stores, by where it was found."""
+
+    status: int
+    said: str
+    seen: dict[str, str]
+    left: list[str]
+    """Databases and virtual hosts that it left."""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def played(
     tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer, rabbitmq_server: RabbitMQServer
-) -> AsyncIterator[tuple[int, str, dict[str, str]]]:
-    """How the day ended, what it reported, and all that can be seen of it outside the stores, by where it was found."""
-    url, uri = postgres_server.create_database(), rabbitmq_server.create_vhost()
-    said = io.StringIO()
-    report = Report(Console(file=said, width=200))
+) -> AsyncIterator[Played]:
+    """The day as the command plays it, on servers that others use too."""
+    folder = tmp_path_factory.mktemp("demo")
+    async with collecting() as collector:
+        demo = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "demo.play", "--data", str(folder), "--stay"),
+            env={
+                **os.environ,
+                "DATABASE_URL": postgres_server.url,
+                "AMQP_URI": rabbitmq_server.uri,
+                "RABBITMQ_MANAGEMENT_URL": rabbitmq_server.management_url,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            },
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            vhost = f"forecourt-demo-{demo.pid}"
+            uri = urlunsplit(urlsplit(rabbitmq_server.uri)._replace(path=f"/{vhost}"))
+            await poll_async(lambda: asyncio.to_thread(_listens, uri), timeout=120, what="its exchange")
+            said = await _until(demo, STAYING)
+            seen = await outside(said, rabbitmq_server, uri, collector)
+            rest, _ = await demo.communicate(b"\n")
+        finally:
+            if demo.returncode is None:
+                demo.terminate()
+                await demo.wait()
+    assert demo.returncode is not None
+    left = await _left(postgres_server, rabbitmq_server, demo.pid)
+    yield Played(demo.returncode, said + rest.decode(), seen | logs(folder), left)
+
+
+def _listens(uri: str) -> bool:
+    """Bind a spy, once there is what it is bound to."""
     try:
-        async with collecting() as collector:
-            environment = {"DATABASE_URL": url, "AMQP_URI": uri, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-            folder = tmp_path_factory.mktemp("demo")
-            async with Platform(folder, together=True, clock="virtual", environment=environment) as platform:
-                await asyncio.to_thread(bind_spy, uri)
-                options = [("grpc.max_receive_message_length", 16_000_000)]
-                async with grpc.aio.insecure_channel(platform.addresses["grpc"], options=options) as channel:
-                    await Day(platform, channel, report).play()
-                seen = await outside(platform, rabbitmq_server, uri, collector)
-        yield report.finish(), said.getvalue(), seen | logs(folder)
+        bind_spy(uri)
+    except AMQPError:
+        return False
+    return True
+
+
+async def _until(demo: asyncio.subprocess.Process, line: str) -> str:
+    """All that a process says, to the end of a line."""
+    assert demo.stdout is not None
+    said = ""
+    async for one in demo.stdout:
+        said += one.decode()
+        if one.decode().strip() == line:
+            return said
+    raise AssertionError(said)
+
+
+async def _left(postgres: PostgresServer, broker: RabbitMQServer, pid: int) -> list[str]:
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        databases = [row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")]
     finally:
-        postgres_server.drop_database(url)
-        rabbitmq_server.delete_vhost(uri)
+        await connection.close()
+    try:
+        found = [
+            f"virtual host {await asyncio.to_thread(broker.definitions, f'amqp://x/forecourt-demo-{pid}')}"
+        ]
+    except HTTPError:
+        found = []
+    return found + [name for name in databases if name == f"forecourt_demo_{pid}"]
 
 
-async def outside(
-    platform: Platform, broker: RabbitMQServer, uri: str, collector: Collector
-) -> dict[str, str]:
+async def outside(said: str, broker: RabbitMQServer, uri: str, collector: Collector) -> dict[str, str]:
     """Metrics, names in the broker, messages, and traces."""
+    metrics = []
     async with aiohttp.ClientSession() as http:
-        metrics = await pages(House(platform, http, channel=None))  # type: ignore[arg-type]
+        for page in re.findall(r"http://\S+/metrics", said):
+            async with http.get(page) as response:
+                metrics.append(await response.text())
     return {
-        "metrics": metrics,
+        "metrics": "\n".join(metrics),
         "names in the broker": await asyncio.to_thread(broker.definitions, uri),
         "messages": "\n".join(await asyncio.to_thread(overheard, uri)),
         "traces": b"\n".join(collector.bodies).decode(errors="replace"),
@@ -72,26 +133,35 @@ def logs(folder: Path) -> dict[str, str]:
     return found
 
 
-async def test_the_day_ends_well(played: tuple[int, str, dict[str, str]]) -> None:
-    status, said, _ = played
-    assert status == 0, said
+async def test_the_day_ends_well(played: Played) -> None:
+    assert played.status == 0, played.said
+    assert played.said.splitlines()[-1] == "demo: ok"
+    for part in (
+        "Customers",
+        "cars sold and delivered",
+        "Messages",
+        "The history of",
+        "sales.ReservationConfirmed",
+    ):
+        assert part in played.said, part
 
 
-async def test_nothing_that_can_be_seen_outside_the_stores_names_anybody(
-    played: tuple[int, str, dict[str, str]],
-) -> None:
-    _, said, seen = played
-    assert PERSONS.found_in(said), "the report itself shows some, on purpose"
+async def test_the_day_leaves_nothing_on_servers_of_others(played: Played) -> None:
+    assert played.left == []
+
+
+async def test_nothing_that_can_be_seen_outside_the_stores_names_anybody(played: Played) -> None:
+    assert PERSONS.found_in(played.said), "the report itself shows some, on purpose"
     assert len(PERSONS.names) > 500
     assert len(PERSONS.numbers) > 1_900
-    for where, text in seen.items():
+    for where, text in played.seen.items():
         assert len(text) > 100 or where == "log sandbox.log", where
         assert PERSONS.found_in(text) == set(), where
 
 
 @pytest.mark.parametrize("where", ["metrics", "names in the broker", "messages", "traces", "log"])
-async def test_the_search_would_find_them(played: tuple[int, str, dict[str, str]], where: str) -> None:
-    text = next(text for name, text in played[2].items() if name.startswith(where))
+async def test_the_search_would_find_them(played: Played, where: str) -> None:
+    text = next(text for name, text in played.seen.items() if name.startswith(where))
     for planted in (
         *(min(PERSONS.names), max(PERSONS.names)),
         *(min(PERSONS.numbers), min(PERSONS.addresses), PERSONS.texts[0]),

@@ -194,7 +194,7 @@ async def assert_one_message_per_reason(house: Fortress, events: list[Any]) -> N
         (str(event["id"]), rule.name)
         for event in events
         if event["type"] in reasons and event["id"] in handled_ids
-        for rule in rules_for(notify.registry.decode(_stored(event)).event)  # type: ignore[arg-type]
+        for rule in rules_for(notify.registry.decode(_stored(event)).event)  # type: ignore[arg-type]  # all that notify reacts to is foreign
     }
     assert set(requested) == expected
     rows = await house.sql("SELECT notification_id, state, why, reference FROM notify.notification")

@@ -39,16 +39,15 @@ async def test_migrating_again_keeps_the_time(pool: "asyncpg.Pool[asyncpg.Record
 
 
 async def test_followers_see_a_change_at_once(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-    one, two = await ClockFollower.open(pool), await ClockFollower.open(pool)
+    followers = [await ClockFollower.open(pool), await ClockFollower.open(pool)]
     try:
         await ClockStore(pool).set(FAR, rate=0)
-        for follower in (one, two):
-            await poll_async(lambda f=follower: f.clock.now() == FAR, timeout=5)  # type: ignore[misc]
+        await poll_async(lambda: all(one.clock.now() == FAR for one in followers), timeout=5)
         await ClockStore(pool).advance(timedelta(minutes=1))
-        await poll_async(lambda: two.clock.now() == FAR + timedelta(minutes=1), timeout=5)
+        await poll_async(lambda: followers[1].clock.now() == FAR + timedelta(minutes=1), timeout=5)
     finally:
-        await one.close()
-        await two.close()
+        for one in followers:
+            await one.close()
 
 
 async def test_a_follower_survives_a_lost_connection(pool: "asyncpg.Pool[asyncpg.Record]") -> None:

@@ -72,7 +72,7 @@ async def test_two_senders_that_ignore_claims_still_send_once(desk: Desk) -> Non
         await desk.ask(label, "email")
     for sender in senders:
         await sender.claims.close()
-        sender.claims = NoClaims()  # type: ignore[assignment]
+        sender.claims = NoClaims()  # type: ignore[assignment]  # all that is asked of claims
     # A sender without claims takes another's running attempt for one that was left behind: the message is
     # parked or confirmed, but never on its way twice.
     await asyncio.gather(*(sender.run(0.2) for sender in senders))

@@ -121,14 +121,17 @@ def recorded(
     actor_id: str = "tester",
 ) -> Recorded[AnyEvent]:
     """An event as a reader gets it, with a made-up envelope."""
-    is_own = isinstance(event, Event)
+    if isinstance(event, Event):
+        type_, version = f"test.{event.event_name}", event.event_version
+    else:
+        type_, version = type(event).event_type, 1
     meta = StoredEvent(
         position,
         f"{category}-{stream_id}",
         sequence,
         uuid5(stream_id, str(sequence)),
-        f"test.{event.event_name}" if is_own else type(event).event_type,  # type: ignore[union-attr]
-        event.event_version if is_own else 1,  # type: ignore[union-attr]
+        type_,
+        version,
         time,
         event.model_dump_json(),
         CONTEXT.correlation_id,

@@ -219,6 +219,7 @@ appointment = Decider(
 def slots_of(store: Store, starts_at: datetime, minutes: int) -> tuple[date, int, int]:
     """(local day, first slot, number of slots) that an appointment takes in a store.
 
+    It begins and ends while the workshop is open, on one day; over a break in between the car keeps its bay.
     Raises `OutsideOpeningHours`, and `InvalidInput` where it does not begin with a slot.
     """
     local = store.local(starts_at)
@@ -227,8 +228,10 @@ def slots_of(store: Store, starts_at: datetime, minutes: int) -> tuple[date, int
             "starts_at: must be a whole or half hour", fields={"starts_at": "must be a whole or half hour"}
         )
     ends = store.local(starts_at + timedelta(minutes=minutes))
-    same_day = ends.date() == local.date()
-    if local.time() < store.workshop_opens or ends.time() > store.workshop_closes or not same_day:
+    shifts = store.workshop.shifts_on(local.date())
+    begins_open = any(opens <= local.time() < closes for opens, closes in shifts)
+    ends_open = any(opens < ends.time() <= closes for opens, closes in shifts)
+    if not (begins_open and ends_open and ends.date() == local.date()):
         raise OutsideOpeningHours(fields={"starts_at": "the workshop is closed for some of the time"})
     first_slot = (local.hour * 60 + local.minute) // SLOT_MINUTES
     return local.date(), first_slot, minutes // SLOT_MINUTES

@@ -1,8 +1,8 @@
 """Arithmetic with business time: what a clock counts while a store is open.
 
-A calendar knows the shifts of each weekday in the store's time zone, the public holidays of its country,
-and the weekend days on which that country works to make up for a bridge day. All moments are aware; answers
-are in UTC.
+A calendar knows the shifts of each weekday in the store's time zone, the public holidays of its country or of a part
+of it, the weekend days on which that country works to make up for a bridge day, and days of its own. All
+moments are aware; answers are in UTC.
 
 The two functions are inverses: ``business_time_between(c, s, add_business_time(c, s, d)) == d``.
 """
@@ -23,17 +23,21 @@ _LONGEST_SEARCH = timedelta(days=20 * 366)
 
 @dataclass(frozen=True)
 class BusinessCalendar:
-    """When a store works. ``country`` (ISO 3166 alpha-2, or empty for none) brings its public holidays.
+    """When a store works. ``country`` (ISO 3166 alpha-2, or empty for none) brings its public holidays, ``subdivision``
+    those of a part of it. What is said of single days counts more: those ``closed``, then those ``working``.
 
-    ``shifts`` maps weekdays (Monday is 0) to that day's shifts; a weekday that is not named is free. A
-    weekend day that the country declares a working day has the shifts of ``make_up_like``. Raises
-    ``ValueError`` on shifts that are empty, overlap or are out of order.
+    ``shifts`` maps weekdays (Monday is 0) to that day's shifts; a weekday that is not named is free. A working day
+    on a weekday that is free has the shifts of ``make_up_like``. Raises ``ValueError`` on shifts
+    that are empty, overlap or are out of order.
     """
 
     name: str
     time_zone: str
     shifts: Mapping[int, tuple[Shift, ...]]
     country: str = ""
+    subdivision: str = ""
+    closed: frozenset[date] = frozenset()
+    working: frozenset[date] = frozenset()
     make_up_like: int = 0
 
     def __post_init__(self) -> None:
@@ -48,13 +52,18 @@ class BusinessCalendar:
     def shifts_on(self, day: date) -> tuple[Shift, ...]:
         """The shifts worked on a local date, none on a free day."""
         regular = self.shifts.get(day.weekday(), ())
-        if not self.country:
-            return regular
-        if _is_holiday(self.country, day):
+        if day in self.closed:
             return ()
-        if _is_make_up_day(self.country, day):
+        if self._makes_up(day):
             return regular or self.shifts.get(self.make_up_like, ())
-        return regular
+        return () if self._is_public_holiday(day) else regular
+
+    def _makes_up(self, day: date) -> bool:
+        by_country = bool(self.country) and _is_make_up_day(self.country, self.subdivision, day)
+        return day in self.working or by_country
+
+    def _is_public_holiday(self, day: date) -> bool:
+        return bool(self.country) and _is_holiday(self.country, self.subdivision, day)
 
     def working_periods(self, since: datetime) -> Iterator[tuple[datetime, datetime]]:
         """The shifts that end after ``since``, as UTC moments in order, without end.
@@ -77,18 +86,18 @@ class BusinessCalendar:
 
 
 @cache
-def _public_holidays(country: str) -> holidays.HolidayBase:
-    return holidays.country_holidays(country)
+def _public_holidays(country: str, subdivision: str) -> holidays.HolidayBase:
+    return holidays.country_holidays(country, subdivision or None)
 
 
 @cache
-def _is_holiday(country: str, day: date) -> bool:
-    return day in _public_holidays(country)
+def _is_holiday(country: str, subdivision: str, day: date) -> bool:
+    return day in _public_holidays(country, subdivision)
 
 
 @cache
-def _is_make_up_day(country: str, day: date) -> bool:
-    known = _public_holidays(country)
+def _is_make_up_day(country: str, subdivision: str, day: date) -> bool:
+    known = _public_holidays(country, subdivision)
     # Looking a day up fills the library's tables for its year.
     return day not in known and day in known.weekend_workdays
 

@@ -9,6 +9,7 @@ from service_desk.read_models import PROJECTIONS
 from service_desk.reminder import reminder
 from service_desk.repair_order.decisions import repair_order
 from service_desk.return_visit import return_visit
+from service_desk.stores import ServiceDeskSettings
 from service_desk.workshop_day import workshop_day
 
 service = Service(
@@ -18,4 +19,5 @@ service = Service(
     projections=PROJECTIONS,
     apis=[api],
     workers=["service_desk.worker:CareReactions"],
+    settings=ServiceDeskSettings,
 )

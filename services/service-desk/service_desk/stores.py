@@ -1,49 +1,42 @@
-"""What the service desk must know of a store: its hours, its calendar and its workshop."""
+"""The stores of the group, as decisions ask for them: read once, and the same for as long as the process lives."""
 
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
-from zoneinfo import ZoneInfo
+from functools import cache
+from pathlib import Path
 
+from pydantic import field_validator
+
+from forecourt.config import ServiceSettings, load
 from service_desk.business_hours import BusinessCalendar
+from service_desk.stores_file import FILE, Store, Stores
 
-_WEEKDAY_SHIFTS = ((time(9), time(12)), (time(13, 30), time(18)))
-
-# The office that answers complaints keeps the country's working days: a Saturday inside a festival's
-# holidays is free, and the weekend days that make up for them are worked.
-CALENDARS = {
-    calendar.name: calendar
-    for calendar in (
-        BusinessCalendar(
-            name="cn-1",
-            time_zone="Asia/Shanghai",
-            shifts=dict.fromkeys(range(5), _WEEKDAY_SHIFTS),
-            country="CN",
-        ),
-    )
-}
-"""By name. Events pin a calendar's name, so a changed calendar gets a new one and the old one stays."""
+__all__ = ["ServiceDeskSettings", "Store", "calendar_of", "store_of"]
 
 
-@dataclass(frozen=True)
-class Store:
-    """A store's workshop and hours; times are local. The workshop is open every day of the week."""
+class ServiceDeskSettings(ServiceSettings):
+    """What the service desk needs to know."""
 
-    time_zone: str = "Asia/Shanghai"
-    calendar: str = "cn-1"
-    workshop_opens: time = time(8, 30)
-    workshop_closes: time = time(18)
-    bays: int = 6
-    technicians: int = 6
+    forecourt_stores_file: Path | None = None
+    """Opening hours, holidays, bays and technicians of each store, in TOML, instead of the file that comes with the
+    service."""
 
-    def local(self, moment: datetime) -> datetime:
-        """A moment as the store's wall clock shows it."""
-        return moment.astimezone(ZoneInfo(self.time_zone))
+    @field_validator("forecourt_stores_file")
+    @classmethod
+    def _fits(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            Stores.read(path)
+        return path
 
-    def moment(self, day: date, at: time) -> datetime:
-        """The UTC moment at which the store's wall clock shows ``at`` on ``day``."""
-        return datetime.combine(day, at, ZoneInfo(self.time_zone)).astimezone(UTC)
+
+@cache
+def _stores() -> Stores:
+    return Stores.read(load(ServiceDeskSettings).forecourt_stores_file or FILE)
 
 
 def store_of(dealer_id: str) -> Store:
-    """The settings of a store. Every store of the group has the same today."""
-    return Store()
+    """What is known of a store."""
+    return _stores().of(dealer_id)
+
+
+def calendar_of(name: str, dealer_id: str) -> BusinessCalendar:
+    """The calendar that a clock began with. Is it not in the file any more, the clock goes on in the office's."""
+    return _stores().calendars.get(name) or store_of(dealer_id).office

@@ -18,9 +18,9 @@ class NotYetPaid(errors.Refused):
     """A refusal of a domain."""
 
 
-def details(error: ForecourtError) -> dict[str, list[object]]:
+def details(error: ForecourtError) -> dict[str, list[Any]]:
     """The details of an error's status, by kind."""
-    found: dict[str, list[object]] = {}
+    found: dict[str, list[Any]] = {}
     kinds: tuple[Any, ...] = (
         error_details_pb2.BadRequest,
         error_details_pb2.ErrorInfo,
@@ -82,7 +82,7 @@ def test_each_field_is_named_with_the_reason() -> None:
     (bad,) = details(errors.InvalidInput(fields={"name": "missing", "lines.0.price": "negative"}))[
         "BadRequest"
     ]
-    assert [(v.field, v.description) for v in bad.field_violations] == [  # type: ignore[attr-defined]
+    assert [(v.field, v.description) for v in bad.field_violations] == [
         ("name", "missing"),
         ("lines.0.price", "negative"),
     ]

@@ -123,4 +123,4 @@ def test_a_file_that_does_not_fit_is_named_by_its_variable(tmp_path: Path, conte
         service = find_services(["notify"])[0]
 
     with pytest.raises(ConfigError, match="FORECOURT_ROLES_FILE"):
-        permissions_of([Part()], settings(path))  # type: ignore[list-item]
+        permissions_of([Part()], settings(path))  # type: ignore[list-item]  # all that is read of a runtime

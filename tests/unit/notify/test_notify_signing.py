@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from forecourt.testing.given import an_id
 from notify.callbacks import Malformed, Report, read_generic, read_twilio
+from notify.notification import ReceiptStatus
 from notify.providers.signing import (
     TOLERANCE,
     is_signed,
@@ -95,9 +96,9 @@ def test_a_malformed_report_is_named(raw: bytes) -> None:
     ("status", "expected"),
     [("sent", "accepted"), ("delivered", "delivered"), ("undelivered", "bounced"), ("failed", "bounced")],
 )
-def test_a_report_of_twilio_is_read(status: str, expected: str) -> None:
+def test_a_report_of_twilio_is_read(status: str, expected: ReceiptStatus) -> None:
     report = read_twilio(str(ID), {"MessageSid": "SM1", "MessageStatus": status, "ErrorCode": "30003"})
-    assert report == Report("twilio", ID, "SM1", expected, "30003")  # type: ignore[arg-type]
+    assert report == Report("twilio", ID, "SM1", expected, "30003")
 
 
 def test_a_report_of_twilio_without_our_id_is_malformed() -> None:

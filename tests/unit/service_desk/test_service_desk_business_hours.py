@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service_desk.business_hours import BusinessCalendar, add_business_time, business_time_between
-from service_desk.stores import CALENDARS
+from service_desk.stores import store_of
 
-CN = CALENDARS["cn-1"]
+CN = store_of("D001").office
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 BERLIN = BusinessCalendar(
     name="berlin",
@@ -30,8 +30,8 @@ amounts = st.integers(0, 100 * 3600).map(lambda seconds: timedelta(seconds=secon
 calendars = st.sampled_from([CN, BERLIN])
 
 
-def local(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=SHANGHAI)  # type: ignore[arg-type, misc]
+def local(year: int, month: int, day: int, hour: int, minute: int = 0) -> datetime:
+    return datetime(year, month, day, hour, minute, tzinfo=SHANGHAI)
 
 
 @pytest.mark.parametrize(

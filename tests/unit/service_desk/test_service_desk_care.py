@@ -44,6 +44,7 @@ from service_desk.return_visit import (
     ReturnVisitNotDue,
     ReturnVisitScheduled,
     ScheduleReturnVisit,
+    Trigger,
     return_visit,
 )
 
@@ -74,8 +75,8 @@ def test_it_becomes_due_once_and_not_before_its_time() -> None:
     given(return_visit, PLANNED, DUE).at(later(days=4)).when(mark).then_nothing()
 
 
-def answers(trigger: str, score: int) -> tuple[Answer, ...]:
-    form = FORMS[trigger, 1]  # type: ignore[index]
+def answers(trigger: Trigger, score: int) -> tuple[Answer, ...]:
+    form = FORMS[trigger, 1]
     return tuple(Answer(question=question, score=score) for question in form)
 
 

@@ -23,7 +23,7 @@ from service_desk.complaint.events import (
 )
 from service_desk.complaint.state import Complaint, complaint
 from service_desk.sla import RULE_VERSION, TOP_LEVEL, Severity, continued, ladder, time_left
-from service_desk.stores import CALENDARS, store_of
+from service_desk.stores import calendar_of, store_of
 
 __all__ = ["complaint"]
 
@@ -66,7 +66,7 @@ def receive(state: Complaint, c: c_.ReceiveComplaint, ctx: Context) -> list[Even
 
 
 def _new_round(round_: int, severity: Severity, ctx: Context, *, acknowledged: bool) -> SlaStarted:
-    calendar = CALENDARS[store_of(ctx.dealer_id).calendar]
+    calendar = store_of(ctx.dealer_id).office
     return SlaStarted(
         round=round_,
         rule_version=RULE_VERSION,
@@ -95,7 +95,7 @@ def triage(state: Complaint, c: c_.TriageComplaint, ctx: Context) -> list[Event]
         return [triaged]
     if state.left is not None:
         raise c_.ClockIsStanding("resume the clock before changing the severity")
-    calendar = CALENDARS[state.calendar]
+    calendar = calendar_of(state.calendar, ctx.dealer_id)
     steps = ladder(calendar, state.started_at, c.severity, acknowledged=True)
     restarted = SlaStarted(
         round=state.round,
@@ -235,13 +235,12 @@ def resume(state: Complaint, c: c_.ResumeComplaintSla, ctx: Context) -> list[Eve
 
 
 def _paused(state: Complaint, reason: PauseReason, ctx: Context) -> Event:
-    left = time_left(CALENDARS[state.calendar], ctx.now, state.deadlines)
+    left = time_left(calendar_of(state.calendar, ctx.dealer_id), ctx.now, state.deadlines)
     return SlaPaused(round=state.round, reason=reason, left=left)
 
 
 def _resumed(state: Complaint, ctx: Context) -> list[Event]:
     if state.left is None:
         return []
-    return [
-        SlaResumed(round=state.round, deadlines=continued(CALENDARS[state.calendar], ctx.now, state.left))
-    ]
+    calendar = calendar_of(state.calendar, ctx.dealer_id)
+    return [SlaResumed(round=state.round, deadlines=continued(calendar, ctx.now, state.left))]
