@@ -86,6 +86,47 @@ async def test_the_life_of_a_customer_is_told_in_full(house: House, seller: Clie
     assert (found[1].code, found[1].slug) == ("INVALID_ARGUMENT", "invalid-input")
 
 
+async def test_what_was_done_for_a_customer_is_found_under_the_customer(
+    house: House, seller: Client, auditor: Client
+) -> None:
+    customer_id, vin = await stories.register(seller), next(stories.VINS)
+    await stories.receive_car(seller, vin)
+    order = await seller(
+        "sales.PlaceOrder", customer_id=customer_id, model=stories.MODEL, lines=stories.SALE_LINES
+    )
+    await seller("sales.ReserveVehicle", vin=vin, customer_id=customer_id)
+    await stories.repair(seller, customer_id, vin)
+    received = await seller(
+        "service_desk.ReceiveComplaint",
+        customer_id=customer_id,
+        channel="COMPLAINT_CHANNEL_PHONE",
+        severity="SEVERITY_NORMAL",
+        subject="Noise",
+        description="It rattles.",
+    )
+    await seller(
+        "service_desk.BookAppointment",
+        customer_id=customer_id,
+        vin=vin,
+        kind="WORK_KIND_REPAIR",
+        starts_at=NOON + timedelta(hours=1),
+    )
+    found = await entries(auditor, house, subject=customer_id, actor_id="seller")
+    assert {entry.outcome for entry in found} == {ACCEPTED}
+    by_rpc = {entry.rpc: list(entry.subjects) for entry in found}
+    assert by_rpc.keys() == {
+        "customer.RegisterCustomer",
+        "sales.PlaceOrder",
+        "sales.ReserveVehicle",
+        "service_desk.OpenRepairOrder",
+        "service_desk.ReceiveComplaint",
+        "service_desk.BookAppointment",
+    }
+    assert by_rpc["customer.RegisterCustomer"] == [customer_id]
+    assert by_rpc["sales.PlaceOrder"] == [order.id, customer_id]
+    assert by_rpc["service_desk.ReceiveComplaint"] == [received.id, customer_id]
+
+
 async def test_a_vehicle_is_found_by_its_vin(house: House, seller: Client, auditor: Client) -> None:
     vin = next(stories.VINS)
     await stories.receive_car(seller, vin)
