@@ -64,7 +64,8 @@ async def told_about(do: Client, customer_id: str) -> tuple[list[Any], str]:
 async def profile(do: Client, customer_id: str) -> tuple[str, str]:
     """Name and number of a customer, as the customer's own store sees them."""
     contact = await do.ask("notify.GetContact", customer_id=customer_id)
-    assert contact.name and contact.mobile
+    assert contact.name
+    assert contact.mobile
     return contact.name, contact.mobile
 
 
