@@ -1,5 +1,6 @@
 """The audit of a running platform: who did what, who was refused, who looked at whom; nothing twice, no values."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -367,3 +368,31 @@ async def test_the_command_line_shows_it_and_is_noted_down(house: House, auditor
     rows = await house.sql("SELECT actor_id FROM events.event WHERE data->>'rpc' = 'forecourt audit'")
     assert len(rows) == 2
     assert all(row["actor_id"].startswith("operator:") for row in rows)
+
+
+async def test_whoever_follows_is_noted_with_each_page_and_not_for_following(
+    house: House, seller: Client
+) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "forecourt.cli", "audit", "--follow", "--json", "--limit", "1"),
+        env={**os.environ, **house.platform.environment},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    try:
+        await asyncio.wait_for(child.stdout.readline(), 30)
+        for _ in range(2):
+            customer_id = await stories.register(seller)
+            while True:
+                line = json.loads(await asyncio.wait_for(child.stdout.readline(), 30))
+                if line["subjects"] == [customer_id]:
+                    break
+            [(noted,)] = await house.sql(
+                "SELECT count(*) FROM events.event WHERE type = 'audit.PersonalDataRead'"
+                " AND data->>'rpc' = 'forecourt audit' AND (data->'subjects')::jsonb @> to_jsonb($1::text)",
+                customer_id,
+            )
+            assert noted == 1
+    finally:
+        child.terminate()
+        await child.wait()
