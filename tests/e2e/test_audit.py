@@ -96,7 +96,7 @@ async def test_what_was_done_for_a_customer_is_found_under_the_customer(
         "sales.PlaceOrder", customer_id=customer_id, model=stories.MODEL, lines=stories.SALE_LINES
     )
     await seller("sales.ReserveVehicle", vin=vin, customer_id=customer_id)
-    await stories.repair(seller, customer_id, vin)
+    await stories.repair(seller, house.client("inspector"), customer_id, vin)
     received = await seller(
         "service_desk.ReceiveComplaint",
         customer_id=customer_id,
@@ -140,7 +140,7 @@ async def test_every_command_of_every_service_is_one_line(
     house: House, seller: Client, auditor: Client
 ) -> None:
     customer_id, vin = await stories.register(seller), next(stories.VINS)
-    await stories.repair(seller, customer_id, vin)
+    await stories.repair(seller, house.client("inspector"), customer_id, vin)
     await stories.complain(seller, customer_id, vin)
     await house.settled()
     rows = await house.sql("SELECT event_id, rpc, actor_id FROM audit.entry WHERE outcome = 'accepted'")
@@ -253,7 +253,9 @@ async def test_no_query_answers_a_personal_value_without_an_entry(
         )
         known["lead_id"] = lead.id
         vin = next(stories.VINS)
-        known["repair_order_id"] = await stories.repair(seller, known["customer_id"], vin)
+        known["repair_order_id"] = await stories.repair(
+            seller, house.client("inspector"), known["customer_id"], vin
+        )
         known["vin"] = vin
         await house.settled()
         [row] = await house.sql(

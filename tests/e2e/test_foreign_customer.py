@@ -47,7 +47,7 @@ async def do_everything(do: Client, approve: Client, customer_id: str, store: st
     await stories.receive_car(do, vin, store)
     await stories.sell(do, approve, customer_id, vin)
     await book(do, customer_id, 1)
-    await stories.repair(do, customer_id, vin)
+    await stories.repair(do, approve, customer_id, vin)
     await stories.complain(do, customer_id, vin)
 
 
