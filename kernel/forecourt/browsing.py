@@ -162,6 +162,17 @@ class Display:
             return MASK
         return masked(event, registry.personal(event))
 
+    def person(self, event: StoredEvent) -> UUID | None:
+        """Whose personal data is shown with an event; None where nothing of it is, or it is masked."""
+        service = event.type.partition(".")[0]
+        fields = self._registries[service].personal(event) if service in self._codecs else None
+        if fields is None:
+            return None
+        try:
+            return UUID(fields.person_of(_decode(event.data), event.stream))
+        except (msgspec.DecodeError, ValueError):
+            return None
+
     async def record(self, event: StoredEvent) -> dict[str, Any]:
         """The whole event, for scripts."""
         return {

@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -24,6 +24,9 @@ from forecourt.discovery import find_profile, find_services
 log = logs.get(__name__)
 
 DEFAULT_LIMIT = 50
+
+NOTED_AT_ONCE = 100
+"""Events of a page whose persons are noted before it is shown: as many as an entry names."""
 
 _COLOURS = ("green", "yellow", "red")
 
@@ -126,7 +129,12 @@ def events(
     ] = False,
     data: Annotated[bool, typer.Option(help="Show each event's data too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with the data.")] = False,
-    show_personal: Annotated[str, typer.Option(help="Decrypt personal fields, for this reason.")] = "",
+    show_personal: Annotated[
+        str,
+        typer.Option(
+            help="Decrypt personal fields, for this reason; it goes into the audit, so name nobody."
+        ),
+    ] = "",
 ) -> None:
     """Page, filter and follow the events. Personal fields are masked."""
     from forecourt.browsing import Filter, unknown
@@ -186,36 +194,53 @@ async def _show(
 
     from forecourt import browsing
 
-    async with _opened(settings, reason) as (store, display):
+    async with _opened(settings, reason) as (store, display, notes):
+
+        async def show(page: Sequence[Any]) -> None:
+            persons = [person for event in page if (person := display.person(event)) is not None]
+            if persons and form != "line":
+                await notes.shown(persons)
+            for event in page:
+                await _print(display, event, form)
+
         if from_now:
             wanted = replace(wanted, after=await store.head())
         if last:
             head = await store.head()
-            for event in await browsing.last(store, wanted, last):
-                await _print(display, event, form)
-                head = max(head, event.position)
+            found = await browsing.last(store, wanted, last)
+            for start in range(0, len(found), NOTED_AT_ONCE):
+                await show(found[start : start + NOTED_AT_ONCE])
+            head = max([head, *(event.position for event in found)])
             if not follow:
                 return
             wanted = replace(wanted, after=head)
-        shown = 0
-        async with contextlib.aclosing(browsing.matching(store, wanted, follow=follow)) as found:
+        shown, page = 0, list[Any]()
+        # Where there is nothing to note, or somebody waits for what comes, each is shown when it is found.
+        size = NOTED_AT_ONCE if reason and not follow else 1
+        async with contextlib.aclosing(browsing.matching(store, wanted, follow=follow)) as coming:
             stopped = _until_signal()
-            async for event in _until(found, stopped):
-                await _print(display, event, form)
+            async for event in _until(coming, stopped):
+                page.append(event)
                 shown += 1
+                if len(page) == size or shown == limit:
+                    await show(page)
+                    page.clear()
                 if shown == limit:
                     if form != "json":
                         out.print(f"go on: --after {event.position}", highlight=False)
                     return
+            await show(page)
 
 
 @contextlib.asynccontextmanager
 async def _opened(settings: Settings, reason: str) -> AsyncIterator[Any]:
-    """The store, and a display that masks, or decrypts for a reason."""
+    """The store, a display that masks, or decrypts for a reason, and what notes whose data it shows."""
     import asyncpg
 
-    from forecourt.audit.listing import note_operator
+    from forecourt.audit.operators import OperatorNotes
+    from forecourt.audit.trail import AuditTrail
     from forecourt.browsing import Display
+    from forecourt.clock import SystemClock
     from forecourt.eventstore import open_store
     from forecourt.privacy.keys_postgres import open_keys
     from forecourt.runtime import open_pool
@@ -226,13 +251,13 @@ async def _opened(settings: Settings, reason: str) -> AsyncIterator[Any]:
         keys = None
         if reason:
             log.warning("personal data shown", reason=reason)
-            await note_operator(store, "forecourt events")
             pool = await open_pool(settings)
             stack.push_async_callback(pool.close)
             keys = await open_keys(pool, settings)
             stack.push_async_callback(keys.close)
         try:
-            yield store, Display(find_services(), keys)
+            notes = OperatorNotes(AuditTrail(store, SystemClock()), "forecourt events", purpose=reason)
+            yield store, Display(find_services(), keys), notes
         except asyncpg.UndefinedTableError:
             raise ConfigError("DATABASE_URL: holds no events; run 'forecourt migrate'") from None
 
@@ -283,7 +308,9 @@ async def _print(display: Any, event: Any, form: str) -> None:
 
 def export(
     person: Annotated[str, typer.Argument(help="The person's id, a UUID.")],
-    actor: Annotated[str, typer.Option(help="Who asks for it: the staff id. It goes into the audit.")],
+    actor: Annotated[
+        str, typer.Option(help="Who asks for it: the staff id. It goes into the audit, beside the account.")
+    ],
     form: Annotated[str, typer.Option("--format", help="json or csv.")] = "json",
     to: Annotated[
         Path | None, typer.Option(help="A new file, for its owner only; else standard output.")
@@ -314,8 +341,7 @@ def export(
 
 
 async def _export(settings: Settings, person: UUID, actor: str, entries: list[Any]) -> None:
-    from forecourt.audit.entries import PersonalDataRead
-    from forecourt.audit.trail import Origin
+    from forecourt.audit.operators import OperatorNotes
     from forecourt.errors import NotFound
     from forecourt.privacy.export import Export, links_of
     from forecourt.runtime import Runtime
@@ -334,9 +360,7 @@ async def _export(settings: Settings, person: UUID, actor: str, entries: list[An
                 f"export: erased since {erased.isoformat()}; personal values are gone", soft_wrap=True
             )
         # Before anything is handed out: what could not be noted down is not shown.
-        entry = PersonalDataRead(
-            rpc="forecourt export", subjects=(person,), subject_count=1, roles=(), dealers=(), brands=()
-        )
-        await runtime.audit.trail.record(entry, Origin(correlation_id=uuid4(), actor_id=actor))
+        notes = OperatorNotes(runtime.audit.trail, "forecourt export", claimed=actor)
+        await notes.shown([person])
     finally:
         await runtime.close()

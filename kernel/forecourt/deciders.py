@@ -402,7 +402,7 @@ class CommandHandler:
             Append(
                 one.stream,
                 [
-                    self._new_event(event, text, index, context)
+                    self._new_event(event, text, index, context, context.dealer_id, context.brand)
                     for event, text, (index, context) in zip(one.events, texts, one.of, strict=True)
                 ],
                 0,
@@ -545,15 +545,20 @@ class CommandHandler:
             return Outcome(aggregate_id, version, current.position, unchanged=True)
         decider.duties.check(command, context.actor_id, loaded.actors)
         data = await self._codec.encode(stream, events, after=version)
+        dealer_id, brand = context.dealer_id, context.brand
+        if version:
+            dealer_id, brand = decider.ownership.acted_for(loaded.ownership, scope, dealer_id, brand)
         new = [
-            self._new_event(event, text, index, context)
+            self._new_event(event, text, index, context, dealer_id, brand)
             for index, (event, text) in enumerate(zip(events, data, strict=True))
         ]
         result = await self._store.append(stream, new, expected=version)
         await self._advance(decider, stream, loaded, version, events, new, result.position)
         return Outcome(aggregate_id, result.sequence, result.position)
 
-    def _new_event(self, event: Event, data: str, index: int, context: Context) -> NewEvent:
+    def _new_event(
+        self, event: Event, data: str, index: int, context: Context, dealer_id: str, brand: str
+    ) -> NewEvent:
         metadata = context.metadata if index == 0 else "{}"
         return NewEvent(
             id=context.event_id(index),
@@ -563,8 +568,8 @@ class CommandHandler:
             data=data,
             correlation_id=context.correlation_id,
             causation_id=context.causation_id or context.command_id,
-            dealer_id=context.dealer_id,
-            brand=context.brand,
+            dealer_id=dealer_id,
+            brand=brand,
             actor_id=context.actor_id,
             metadata=metadata if tracing.tracer is None else tracing.tracer.stamp(metadata),
         )

@@ -164,7 +164,7 @@ def _compose(
         service,
         codec,
         CommandHandler(store, codec, snapshots=PostgresSnapshots(pool, service.name, codec)),
-        ReadModels(pool, service.name, service.projections),
+        ReadModels(pool, service.name, service.projections, hashes=keys),
         settings if service.settings is None else load(service.settings),
     )
 

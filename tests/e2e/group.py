@@ -249,7 +249,7 @@ class Group:
             phone=f"135{next(TEXTS):08}",
         )
         await do("sales.CaptureAdfLead", xml=f"<adf>{next(TEXTS):06}".encode())
-        await repair(do, customer_id, vin)
+        await repair(do, approve, customer_id, vin)
         await do(
             "service_desk.OpenRepairOrder",
             customer_id=customer_id,

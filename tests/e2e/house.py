@@ -51,15 +51,15 @@ class House:
         """The broker."""
         return self.platform.environment["AMQP_URI"]
 
-    def hats(self, actor: str) -> Hats:
-        """The tokens of somebody at the first store."""
+    def hats(self, actor: str, store: str = "D001") -> Hats:
+        """The tokens of somebody at a store."""
         return Hats(
-            lambda role: self.platform.token(actor, roles=[role], dealers=["D001"], brands=["hongtong"])
+            lambda role: self.platform.token(actor, roles=[role], dealers=[store], brands=["hongtong"])
         )
 
-    def client(self, actor: str) -> Client:
-        """Somebody at the first store, in each call with the role that the call is the job of."""
-        return Client(self.channel, self.hats(actor))
+    def client(self, actor: str, store: str = "D001") -> Client:
+        """Somebody at a store, in each call with the role that the call is the job of."""
+        return Client(self.channel, self.hats(actor, store))
 
     async def settled(self) -> int:
         """Wait until everything that happened has had its consequences."""

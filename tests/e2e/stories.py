@@ -99,9 +99,9 @@ async def identify(do: Do, customer_id: str) -> str:
 
 
 async def repair(
-    do: Do, customer_id: str, vin: str, *, kind: str = "WORK_KIND_REPAIR", km: int = 12_000
+    do: Do, inspect: Do, customer_id: str, vin: str, *, kind: str = "WORK_KIND_REPAIR", km: int = 12_000
 ) -> str:
-    """A vehicle through the workshop, from reception to return: the order's id."""
+    """A vehicle through the workshop, from reception to return; ``inspect`` is another person: the order's id."""
     opened = await do(
         "service_desk.OpenRepairOrder",
         customer_id=customer_id,
@@ -120,7 +120,7 @@ async def repair(
     await do("service_desk.IssueParts", **one, **parts)
     await do("service_desk.StartWork", **one)
     await do("service_desk.CompleteWork", **one)
-    await do("service_desk.PassInspection", **one, inspector_id="T-01")
+    await inspect("service_desk.PassInspection", **one, inspector_id="T-01")
     share = {"payer": "PAYER_CUSTOMER", "amount": REPAIR_TOTAL}
     await do(
         "service_desk.InvoiceRepair",

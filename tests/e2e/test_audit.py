@@ -1,5 +1,6 @@
 """The audit of a running platform: who did what, who was refused, who looked at whom; nothing twice, no values."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -86,6 +87,47 @@ async def test_the_life_of_a_customer_is_told_in_full(house: House, seller: Clie
     assert (found[1].code, found[1].slug) == ("INVALID_ARGUMENT", "invalid-input")
 
 
+async def test_what_was_done_for_a_customer_is_found_under_the_customer(
+    house: House, seller: Client, auditor: Client
+) -> None:
+    customer_id, vin = await stories.register(seller), next(stories.VINS)
+    await stories.receive_car(seller, vin)
+    order = await seller(
+        "sales.PlaceOrder", customer_id=customer_id, model=stories.MODEL, lines=stories.SALE_LINES
+    )
+    await seller("sales.ReserveVehicle", vin=vin, customer_id=customer_id)
+    await stories.repair(seller, house.client("inspector"), customer_id, vin)
+    received = await seller(
+        "service_desk.ReceiveComplaint",
+        customer_id=customer_id,
+        channel="COMPLAINT_CHANNEL_PHONE",
+        severity="SEVERITY_NORMAL",
+        subject="Noise",
+        description="It rattles.",
+    )
+    await seller(
+        "service_desk.BookAppointment",
+        customer_id=customer_id,
+        vin=vin,
+        kind="WORK_KIND_REPAIR",
+        starts_at=NOON + timedelta(hours=1),
+    )
+    found = await entries(auditor, house, subject=customer_id, actor_id="seller")
+    assert {entry.outcome for entry in found} == {ACCEPTED}
+    by_rpc = {entry.rpc: list(entry.subjects) for entry in found}
+    assert by_rpc.keys() == {
+        "customer.RegisterCustomer",
+        "sales.PlaceOrder",
+        "sales.ReserveVehicle",
+        "service_desk.OpenRepairOrder",
+        "service_desk.ReceiveComplaint",
+        "service_desk.BookAppointment",
+    }
+    assert by_rpc["customer.RegisterCustomer"] == [customer_id]
+    assert by_rpc["sales.PlaceOrder"] == [order.id, customer_id]
+    assert by_rpc["service_desk.ReceiveComplaint"] == [received.id, customer_id]
+
+
 async def test_a_vehicle_is_found_by_its_vin(house: House, seller: Client, auditor: Client) -> None:
     vin = next(stories.VINS)
     await stories.receive_car(seller, vin)
@@ -98,7 +140,7 @@ async def test_every_command_of_every_service_is_one_line(
     house: House, seller: Client, auditor: Client
 ) -> None:
     customer_id, vin = await stories.register(seller), next(stories.VINS)
-    await stories.repair(seller, customer_id, vin)
+    await stories.repair(seller, house.client("inspector"), customer_id, vin)
     await stories.complain(seller, customer_id, vin)
     await house.settled()
     rows = await house.sql("SELECT event_id, rpc, actor_id FROM audit.entry WHERE outcome = 'accepted'")
@@ -211,7 +253,9 @@ async def test_no_query_answers_a_personal_value_without_an_entry(
         )
         known["lead_id"] = lead.id
         vin = next(stories.VINS)
-        known["repair_order_id"] = await stories.repair(seller, known["customer_id"], vin)
+        known["repair_order_id"] = await stories.repair(
+            seller, house.client("inspector"), known["customer_id"], vin
+        )
         known["vin"] = vin
         await house.settled()
         [row] = await house.sql(
@@ -326,3 +370,31 @@ async def test_the_command_line_shows_it_and_is_noted_down(house: House, auditor
     rows = await house.sql("SELECT actor_id FROM events.event WHERE data->>'rpc' = 'forecourt audit'")
     assert len(rows) == 2
     assert all(row["actor_id"].startswith("operator:") for row in rows)
+
+
+async def test_whoever_follows_is_noted_with_each_page_and_not_for_following(
+    house: House, seller: Client
+) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "forecourt.cli", "audit", "--follow", "--json", "--limit", "1"),
+        env={**os.environ, **house.platform.environment},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    try:
+        await asyncio.wait_for(child.stdout.readline(), 30)
+        for _ in range(2):
+            customer_id = await stories.register(seller)
+            while True:
+                line = json.loads(await asyncio.wait_for(child.stdout.readline(), 30))
+                if line["subjects"] == [customer_id]:
+                    break
+            [(noted,)] = await house.sql(
+                "SELECT count(*) FROM events.event WHERE type = 'audit.PersonalDataRead'"
+                " AND data->>'rpc' = 'forecourt audit' AND (data->'subjects')::jsonb @> to_jsonb($1::text)",
+                customer_id,
+            )
+            assert noted == 1
+    finally:
+        child.terminate()
+        await child.wait()

@@ -185,7 +185,7 @@ async def test_an_export_is_complete_and_is_noted_once_before_anything_is_sent(g
     do = group.client(STORE)
     customer_id = await register(do)
     card = await identify(do, customer_id)
-    await repair(do, customer_id, a_vin(700_001))
+    await repair(do, group.client(STORE, "ben"), customer_id, a_vin(700_001))
     note = "word " * 700
     for number in range(30):
         await do(
@@ -233,7 +233,7 @@ async def test_an_export_has_what_the_caller_may_see(group: Group) -> None:
     do, other = group.client(STORE), group.client(NEIGHBOUR)
     customer_id = await register(do)
     await do("customer.ShareCustomer", customer_id=customer_id, store="D002")
-    there = await repair(other, customer_id, a_vin(700_002))
+    there = await repair(other, group.client(NEIGHBOUR, "ben"), customer_id, a_vin(700_002))
 
     async def orders(caller: Caller) -> set[str]:
         events = json.loads(file_of(await exported(group, customer_id, caller)))["events"]

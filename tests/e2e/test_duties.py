@@ -69,7 +69,7 @@ async def claim(amy: Client, ben: Client) -> dict[str, Any]:
     await ben("service_desk.DispatchTechnician", **one, technician_id="T-07", bay="B2")
     await ben("service_desk.StartWork", **one)
     await ben("service_desk.CompleteWork", **one)
-    await ben("service_desk.PassInspection", **one, inspector_id="T-01")
+    await amy("service_desk.PassInspection", **one, inspector_id="T-01")
     share = {"payer": "PAYER_WARRANTY", "amount": REPAIR_TOTAL}
     await ben(
         "service_desk.InvoiceRepair",
@@ -82,15 +82,47 @@ async def claim(amy: Client, ben: Client) -> dict[str, Any]:
     return one | {"claim_number": "C-9", "accepted": REPAIR_TOTAL}
 
 
+async def work(amy: Client, ben: Client) -> dict[str, Any]:
+    """A repair that Amy completed, and after faults were found, Ben; neither says that it was them."""
+    opened = await amy(
+        "service_desk.OpenRepairOrder",
+        customer_id=await register(ben),
+        vin=next(VINS),
+        odometer_km=12_000,
+        kind="WORK_KIND_REPAIR",
+        symptoms=["noise from the front axle"],
+        adviser_id="A-01",
+    )
+    one = {"repair_order_id": opened.id}
+    await ben("service_desk.QuoteRepair", **one, lines=REPAIR_LINES)
+    await ben("service_desk.ApproveQuote", **one, quote_version=1, agreement="AGREEMENT_SIGNATURE")
+    await ben("service_desk.DispatchTechnician", **one, technician_id="T-07", bay="B2")
+    await amy("service_desk.StartWork", **one)
+    await amy("service_desk.CompleteWork", **one)
+    await ben("service_desk.FailInspection", **one, inspector_id="T-01", findings=["it still rattles"])
+    await ben(
+        "service_desk.RecordRework",
+        **one,
+        responsibility="RESPONSIBILITY_TECHNICIAN",
+        responsible_id="T-07",
+        technician_id="T-08",
+        instructions="fit a new gasket",
+    )
+    await ben("service_desk.StartWork", **one)
+    await ben("service_desk.CompleteWork", **one)
+    return one | {"inspector_id": "T-01"}
+
+
 STORIES: dict[str, Callable[[Client, Client], Awaitable[dict[str, Any]]]] = {
     "customer.ApproveErasure": ask_for_erasure,
     "sales.ApproveOutbound": ask_to_let_out,
     "sales.WriteOffBalance": owe,
+    "service_desk.PassInspection": work,
     "service_desk.SettleClaim": claim,
 }
 """For each rule what leads up to it. The first person is the one who may not."""
 
-EVER = {"sales.WriteOffBalance"}
+EVER = {"sales.WriteOffBalance", "service_desk.PassInspection"}
 """Rules by which the second person of the story may not, either."""
 
 

@@ -141,7 +141,7 @@ async def test_a_repair_through_the_workshop(house: House, adviser: Client) -> N
         technicians=1,
     )
     await adviser("service_desk.CheckInAppointment", appointment_id=booked.id)
-    order_id = await stories.repair(adviser, customer_id, vin)
+    order_id = await stories.repair(adviser, house.client("inspector"), customer_id, vin)
     await adviser("service_desk.CompleteAppointment", appointment_id=booked.id)
     order = await adviser.ask("service_desk.GetRepairOrder", repair_order_id=order_id)
     assert (order.invoice_total.amount, order.failed_inspections, order.handed_back_at.seconds > 0) == (

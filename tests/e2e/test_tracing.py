@@ -93,7 +93,9 @@ async def test_read_models_name_the_traces_that_they_take_in(house: House, colle
 
 async def test_a_timer_that_has_something_to_do_begins_a_trace(house: House, collector: Collector) -> None:
     seller = house.client("seller")
-    await stories.repair(seller, await stories.register(seller), next(stories.VINS))
+    await stories.repair(
+        seller, house.client("inspector"), await stories.register(seller), next(stories.VINS)
+    )
     await house.settled()
     await house.set_clock(NOON + timedelta(days=7))
 

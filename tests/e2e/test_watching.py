@@ -68,7 +68,9 @@ async def some_days(house: House) -> None:
     await stories.receive_car(seller, vin)
     opportunity_id = await stories.court(seller, customer_id, vin, NOON + timedelta(hours=1))
     await stories.sell(seller, manager, customer_id, vin, opportunity_id=opportunity_id)
-    await stories.repair(seller, await stories.register(seller), next(stories.VINS))
+    await stories.repair(
+        seller, house.client("inspector"), await stories.register(seller), next(stories.VINS)
+    )
     await stories.complain(seller, await stories.register(seller, mobile=False))
     # Nobody may write to this one.
     await stories.complain(seller, await stories.register(seller, consents=False))

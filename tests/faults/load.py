@@ -96,7 +96,7 @@ class Load:
             customer_id = await stories.register(self.do, mobile=turn % 4 != 0, consents=turn % 5 != 0)
             vin = next(stories.VINS)
             if turn % 3 == 0:
-                await stories.repair(self.do, customer_id, vin)
+                await stories.repair(self.do, self.approve, customer_id, vin)
             elif turn % 3 == 1:
                 await stories.complain(self.do, customer_id, vin)
             else:

@@ -85,15 +85,22 @@ class Desk:
         self._store = PostgresEventStore(pool)
         self._channel = channel
         self._methods = api.descriptor().methods_by_name
-        self._hats = Hats(
-            lambda role: platform.token("tester", dealers=["D001", "D002"], brands=["hongtong"], roles=[role])
+        self._hats = {actor: self._hats_of(actor) for actor in ("tester", "inspector")}
+
+    def _hats_of(self, actor: str) -> Hats:
+        return Hats(
+            lambda role: self.platform.token(
+                actor, dealers=["D001", "D002"], brands=["hongtong"], roles=[role]
+            )
         )
 
-    async def call(self, rpc: str, *, metadata: Any = None, message: Any = None, **fields: Any) -> Any:
+    async def call(
+        self, rpc: str, *, actor: Any = "tester", metadata: Any = None, message: Any = None, **fields: Any
+    ) -> Any:
         """The answer of an RPC for store D001, to fields or to a ``message`` (or raw bytes). Raises `Refusal`."""
         method = self._methods[rpc]
         given = {
-            "authorization": self._hats.authorization(method),
+            "authorization": self._hats[actor].authorization(method),
             "dealer-id": "D001",
             **{key.replace("_", "-"): str(value) for key, value in (metadata or {}).items()},
         }

@@ -145,6 +145,7 @@ async def _look_at(variables: dict[str, str]) -> None:
     )
     assert json.loads(clear.stdout.splitlines()[0])["data"]["name"] == NAME, clear.stderr
     assert "a test" in clear.stderr
+    await _is_noted(variables, records[0]["stream"].partition("-")[2])
     misspelt = await asyncio.to_thread(events, variables, "--type", "CustomerRegisterd")
     assert (misspelt.returncode, misspelt.stdout) == (0, "")
     assert "no installed service has events of type CustomerRegisterd" in misspelt.stderr
@@ -154,6 +155,23 @@ async def _look_at(variables: dict[str, str]) -> None:
     production = variables | {"FORECOURT_ENV": "production"}
     refused = await asyncio.to_thread(events, production, "--show-personal", "curious")
     assert (refused.returncode, refused.stdout) == (2, "")
+
+
+async def _is_noted(variables: dict[str, str], customer_id: str) -> None:
+    """Whose personal fields were shown, by whom and what for. Masked data, and lines alone, show nobody's."""
+    for options in ((), ("--last", "5", "--data"), ("--last", "5", "--show-personal", "lines")):
+        assert (await asyncio.to_thread(events, variables, *options)).returncode == 0
+    shown = await asyncio.to_thread(events, variables, "--last", "5", "--data", "--show-personal", "again")
+    assert NAME in shown.stdout
+    noted = await asyncio.to_thread(events, variables, "--type", "PersonalDataRead", "--json")
+    entries = [json.loads(line) for line in noted.stdout.splitlines()]
+    assert all(entry["actor_id"].startswith("operator:") for entry in entries)
+    data = [entry["data"] for entry in entries]
+    assert [entry["purpose"] for entry in data] == ["a test", "again"]
+    for entry in data:
+        assert (entry["rpc"], entry["roles"]) == ("forecourt events", ["operator"])
+        assert entry["subject_count"] == len(entry["subjects"])
+        assert customer_id in entry["subjects"]
 
 
 async def _follow(variables: dict[str, str], commands: CommandHandler) -> None:

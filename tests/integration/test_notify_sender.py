@@ -225,6 +225,98 @@ async def test_a_consent_withdrawn_while_the_message_waited_is_respected(desk: D
     assert (row.state, row.why) == ("suppressed", "opted_out")
 
 
+OUT_OF_REACH: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "handed over": [("CustomerTransferred", {"to_store": "D002"})],
+    "handed over and shared with a third store": [
+        ("CustomerTransferred", {"to_store": "D002"}),
+        ("CustomerShared", {"store": "D003"}),
+    ],
+    "no longer shared": [
+        ("CustomerTransferred", {"to_store": "D002"}),
+        ("CustomerShared", {"store": "D001"}),
+        ("CustomerUnshared", {"store": "D001"}),
+    ],
+}
+
+
+@pytest.mark.parametrize("events", OUT_OF_REACH.values(), ids=OUT_OF_REACH)
+async def test_a_customer_whom_the_store_lost_while_the_message_waited_is_not_written_to(
+    desk: Desk, events: list[tuple[str, dict[str, Any]]]
+) -> None:
+    await desk.customer("CustomerRegistered", **REGISTERED)
+    await desk.ask("a", category="safety", consent="safety")
+    for event, data in events:
+        await desk.customer(event, **data)
+    await desk.drain(desk.sender())
+    row = await desk.row("a")
+    assert (row.state, row.why, row.address) == ("suppressed", "out_of_scope", NUMBER)
+    assert desk.arrived() == []
+
+
+async def test_a_customer_who_was_handed_over_and_is_shared_is_still_written_to(desk: Desk) -> None:
+    await desk.customer("CustomerRegistered", **REGISTERED)
+    await desk.ask("a")
+    await desk.customer("CustomerTransferred", to_store="D002")
+    await desk.customer("CustomerShared", store="D001")
+    await desk.drain(desk.sender())
+    assert desk.arrived() == ["message a"]
+
+
+async def test_before_a_message_of_unknown_outcome_is_repeated_consent_is_asked_again(desk: Desk) -> None:
+    await desk.customer("CustomerRegistered", **REGISTERED)
+    desk.fault("generic", "timeout", taken=False, times=1)
+    await desk.ask("a", category="service", consent="service_default")
+    sender = desk.sender()
+    await desk.drain(sender)
+    assert (await desk.row("a")).unknown == 1
+    await desk.customer("ConsentWithdrawn", purpose="service", channel="sms")
+    desk.clock.advance(timedelta(seconds=10))
+    await desk.drain(sender)
+    row = await desk.row("a")
+    assert (row.state, row.why) == ("suppressed", "opted_out")
+    assert desk.arrived() == []
+
+
+async def test_a_dead_letter_of_unknown_outcome_is_not_sent_again_to_who_objected_since(desk: Desk) -> None:
+    await desk.customer("CustomerRegistered", **REGISTERED)
+    desk.fault("smtp", "drop", taken=True, times=1)
+    await desk.ask("a", "email", category="service", consent="service_default")
+    sender = desk.sender()
+    await desk.drain(sender)
+    assert ((await desk.row("a")).state, desk.arrived()) == ("dead", ["message a"])
+    await desk.customer("ConsentWithdrawn", purpose="service", channel="email")
+    await desk.run(RequeueDeadLetter(notification_id=an_id("a"), note="once more"))
+    await desk.drain(sender)
+    row = await desk.row("a")
+    assert (row.state, row.why) == ("suppressed", "opted_out")
+    assert desk.arrived() == ["message a"]
+
+
+async def test_a_message_of_unknown_outcome_that_is_too_late_is_found_out_about_not_repeated(
+    desk: Desk,
+) -> None:
+    desk.fault("generic", "timeout", taken=False, times=1)
+    await desk.ask("a")
+    sender = desk.sender()
+    await desk.drain(sender)
+    desk.clock.advance(timedelta(hours=48))
+    await desk.drain(sender)
+    assert ((await desk.row("a")).state, desk.arrived()) == ("expired", [])
+
+
+async def test_a_requeued_mail_of_unknown_outcome_that_is_too_late_is_parked_again(desk: Desk) -> None:
+    desk.fault("smtp", "drop", taken=True, times=1)
+    await desk.ask("a", "email")
+    sender = desk.sender()
+    await desk.drain(sender)
+    await desk.run(RequeueDeadLetter(notification_id=an_id("a"), note="once more"))
+    desk.clock.advance(timedelta(hours=48))
+    await desk.drain(sender)
+    row = await desk.row("a")
+    assert (row.state, row.why, row.failure_code) == ("dead", "outcome_unknown", "expired")
+    assert desk.arrived() == ["message a"]
+
+
 CATEGORIES = ("contract", "safety", "service", "marketing")
 CHANNELS = ("sms", "email")
 SAID = ("ConsentGranted", "ConsentWithdrawn", "")

@@ -75,7 +75,7 @@ async def repair(desk: Desk, number: int, *, rework: bool = False, kind: str = "
         )
         await desk.call("StartWork", **order)
         await desk.call("CompleteWork", **order)
-    await desk.call("PassInspection", **order, inspector_id="I1")
+    await desk.call("PassInspection", actor="inspector", **order, inspector_id="I1")
     await desk.call(
         "InvoiceRepair",
         **order,

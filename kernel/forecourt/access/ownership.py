@@ -87,6 +87,20 @@ class OwnershipRules:
             return False
         return scope.covers_dealer(ownership.dealer_id) or scope.covers_any(ownership.shared)
 
+    def acted_for(self, ownership: Ownership, scope: Scope, dealer_id: str, brand: str) -> tuple[str, str]:
+        """The dealer and brand that an event of an aggregate within ``scope`` belongs to.
+
+        Those that the actor acts for, where the aggregate is theirs or shared with them. Else the owner's, or where the
+        actor has it by sharing only, a dealer's that it is shared with.
+        """
+        if not self.every_brand:
+            brand = ownership.brand or brand
+        if dealer_id == ownership.dealer_id or dealer_id in ownership.shared or not ownership.dealer_id:
+            return dealer_id, brand
+        if scope.covers_dealer(ownership.dealer_id):
+            return ownership.dealer_id, brand
+        return min(filter(scope.covers_dealer, ownership.shared)), brand
+
     def reached(self, scope: Scope, ownership: Ownership) -> bool:
         """Whether it did so before: whoever gave it away may repeat the command that did."""
         return scope.covers_brand(ownership.brand) and scope.covers_any(ownership.former)

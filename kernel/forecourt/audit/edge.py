@@ -19,12 +19,14 @@ from forecourt.audit.entries import (
     PartsRefused,
     PersonalDataRead,
     ReadRefused,
+    naming,
     shortened,
 )
 from forecourt.audit.parts import PartsOfCall, Why
 from forecourt.audit.rejections import Kind, Rejections
-from forecourt.audit.subjects import persons_in_answers, purpose_in_requests
+from forecourt.audit.subjects import persons_in_answers, persons_in_requests, purpose_in_requests
 from forecourt.audit.trail import AuditTrail, AuditUnavailable, Origin
+from forecourt.deciders import Context
 from forecourt.errors import Forbidden, LimitExceeded, NotFound, Unauthenticated
 from forecourt.rpc.errors import NOT_DECIDED
 
@@ -110,6 +112,7 @@ class RpcAudit:
         self.persons = persons_in_answers(method)
         """Whose personal data an answer holds; None where it can hold none."""
         self._purpose = purpose_in_requests(method)
+        self._named = persons_in_requests(method) if commands else None
 
     async def read(self, identity: Any, origin: Origin, model: BaseModel | None, answer: Message) -> None:
         """Note whose personal data an answer holds. Raises `forecourt.audit.trail.AuditUnavailable`."""
@@ -128,9 +131,23 @@ class RpcAudit:
         """Note, when the block ends, what the call refused on its way."""
         return NotingParts(self._audit.trail, self._name, call)
 
-    async def unchanged(self, identity: Any, origin: Origin, subject: UUID) -> None:
+    def about(self, context: Context, model: BaseModel, aggregate_id: UUID | None) -> Context:
+        """The context of a call's commands, which tells the audit of the persons that the request names.
+
+        Of ``aggregate_id`` their events tell by themselves.
+        """
+        if self._named is None:
+            return context
+        persons = [person for person in self._named(model) if person != aggregate_id]
+        return replace(context, metadata=naming(context.metadata, persons)) if persons else context
+
+    async def unchanged(
+        self, identity: Any, origin: Origin, subject: UUID, model: BaseModel | None = None
+    ) -> None:
         """Note a command that changed nothing. Raises `forecourt.audit.trail.AuditUnavailable`."""
-        entry = CommandUnchanged(rpc=self._name, subjects=(subject,), **_scope(identity))
+        named = [] if self._named is None or model is None else self._named(model)
+        subjects = tuple(dict.fromkeys((subject, *named)))
+        entry = CommandUnchanged(rpc=self._name, subjects=subjects, **_scope(identity))
         await self._audit.trail.record(entry, _filed(identity, origin))
 
     async def refused(

@@ -3,7 +3,7 @@
 An accepted command needs none: its events carry the actor, and the first of them its `provenance`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -157,6 +157,8 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
     roles: tuple[str, ...] = ()
     dealers: tuple[str, ...] = ()
     brands: tuple[str, ...] = ()
+    persons: tuple[str, ...] = ()
+    """The persons that the request names, beside the aggregate that the command is for."""
 
 
 decode_provenance = msgspec.json.Decoder(Provenance).decode
@@ -178,6 +180,12 @@ def provenance(rpc: str, roles: frozenset[str], dealers: tuple[str, ...], brands
     return msgspec.json.encode(
         Provenance(rpc, shortened(sorted(roles)), shortened(dealers), shortened(brands))
     ).decode()
+
+
+def naming(metadata: str, persons: Sequence[UUID]) -> str:
+    """A `provenance` with the persons that the request names."""
+    ids = '","'.join(map(str, persons))
+    return f'{metadata[:-1]},"persons":["{ids}"]}}'
 
 
 def provenance_of_system(handler: str) -> str:

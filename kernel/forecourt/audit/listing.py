@@ -1,24 +1,22 @@
 """``forecourt audit``: entries in a terminal, for who has the database's password anyway. Asking is itself an entry."""
 
 import asyncio
-import getpass
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 from rich.console import Console
 
-from forecourt.audit.entries import MAX_SUBJECTS, PersonalDataRead
+from forecourt.audit.operators import OperatorNotes
 from forecourt.audit.read_model import EntryRow, Outcome, entries
-from forecourt.audit.trail import AuditTrail, Origin
+from forecourt.audit.trail import AuditTrail
 from forecourt.clock import SystemClock
 from forecourt.config import Settings
 from forecourt.errors import InvalidInput
 from forecourt.eventstore import open_store
-from forecourt.eventstore.port import EventStore
 from forecourt.projections.queries import PageRequest, ReadModels, Where, contains, eq, ge, gt, lt
 from forecourt.runtime import open_pool
 
@@ -84,7 +82,8 @@ async def show_entries(
         store = await open_store(settings.store)
         try:
             rows = await _newest(read_models, where, question.limit)
-            await note_operator(store, RPC, dict.fromkeys(s for row in rows for s in row.subjects))
+            notes = OperatorNotes(AuditTrail(store, SystemClock()), RPC)
+            await notes.shown(_subjects(rows))
             _print(rows, out, as_json=as_json)
             last = max((row.position for row in rows), default=await read_models.position(entries))
             while follow:
@@ -97,11 +96,18 @@ async def show_entries(
                 )
                 if page.items:
                     last = page.items[-1].position
+                    # Not those about looking here: following oneself would never end.
+                    if others := [row for row in page.items if row.rpc != RPC]:
+                        await notes.shown(_subjects(others))
                     _print(page.items, out, as_json=as_json)
         finally:
             await store.close()
     finally:
         await pool.close()
+
+
+def _subjects(rows: Sequence[EntryRow]) -> list[UUID]:
+    return [UUID(subject) for row in rows for subject in row.subjects]
 
 
 async def _newest(read_models: ReadModels, where: Sequence[Where], limit: int) -> list[EntryRow]:
@@ -117,23 +123,6 @@ async def _newest(read_models: ReadModels, where: Sequence[Where], limit: int) -
         if not token:
             break
     return rows[::-1]
-
-
-async def note_operator(store: EventStore, command: str, subjects: Collection[str] = ()) -> None:
-    """Leave an entry about who looks at personal data in a terminal, as the operating system knows them.
-
-    ``subjects`` are ids as far as they are known beforehand. Raises `forecourt.audit.trail.AuditUnavailable`.
-    """
-    entry = PersonalDataRead(
-        rpc=command,
-        subjects=tuple(UUID(subject) for subject in list(subjects)[:MAX_SUBJECTS]),
-        subject_count=len(subjects),
-        roles=("operator",),
-        dealers=("*",),
-        brands=("*",),
-    )
-    origin = Origin(uuid4(), f"operator:{getpass.getuser()}")
-    await AuditTrail(store, SystemClock()).record(entry, origin)
 
 
 def _print(rows: Sequence[EntryRow], out: Console, *, as_json: bool) -> None:

@@ -52,7 +52,7 @@ class EntryRow(msgspec.Struct, frozen=True):
 
 entries: Projection[EntryRow] = Projection(
     "entry",
-    version=2,
+    version=3,
     row=EntryRow,
     key="position",
     indexes=[
@@ -78,6 +78,7 @@ def _first_of_command(_event: Envelope, meta: Meta) -> int | None:
 @entries.on(Envelope, key=_first_of_command)
 def _accepted(_row: EntryRow | None, _event: Envelope, m: Meta) -> EntryRow:
     by = decode_provenance(m.metadata)
+    subjects = tuple(dict.fromkeys((m.stream[-36:], *by.persons)))
     return EntryRow(
         m.position,
         m.id,
@@ -90,8 +91,8 @@ def _accepted(_row: EntryRow | None, _event: Envelope, m: Meta) -> EntryRow:
         by.brands,
         m.dealer_id,
         m.brand,
-        (m.stream[-36:],),
-        1,
+        subjects,
+        len(subjects),
         m.type,
         "",
         "",

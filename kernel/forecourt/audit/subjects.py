@@ -45,6 +45,14 @@ def persons_in_answers(method: MethodDescriptor) -> Find | None:
     return of_request
 
 
+def persons_in_requests(method: MethodDescriptor) -> Callable[[BaseModel], list[UUID]] | None:
+    """A function from a request to the persons that its outermost fields name; None where none can."""
+    names = [path[0].name for path in marked(method.input_type, PERSON) if len(path) == 1]
+    if not names:
+        return None
+    return lambda request: _ids(getattr(request, name, None) for name in names)
+
+
 def purpose_in_requests(method: MethodDescriptor) -> str:
     """The field of a request that says what personal data is asked for, empty where none does.
 

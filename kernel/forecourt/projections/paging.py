@@ -1,20 +1,25 @@
 """Pages of a query: keyset paging with an opaque token.
 
-The token holds the last row's order values and a digest of the query. It is checked, not signed: its values
-become parameters of the same query under the same scope, so a forged one shows nothing that an honest query
-would not.
+The token holds the last row's order values, encrypted: they may be names of persons, and tokens end up in logs of
+clients and proxies. It belongs to the query that answered it. Its values become parameters of the same query under the
+same scope, so one of somebody else shows nothing that an honest query would not.
 """
 
 import base64
 import binascii
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from forecourt.errors import InvalidInput
+from forecourt.privacy.cipher import NONCE_BYTES, new_key
+from forecourt.privacy.keys import Hashes
 from forecourt.projections.columns import Column
 from forecourt.projections.conditions import Parameters, UnknownColumn, checked, column_of, invalid
 from forecourt.projections.tables import Table
@@ -118,27 +123,38 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def write_token(query: str, values: Sequence[Any]) -> str:
-    """The token for the page after a row with these order values."""
-    return base64.urlsafe_b64encode(msgspec.json.encode([query, *values])).decode().rstrip("=")
+class PageTokens:
+    """Writes and reads tokens. Whoever has the same ``hashes`` reads them; without, nobody but this object."""
 
+    def __init__(self, hashes: Hashes | None = None) -> None:
+        self._hashes = hashes
+        self._own = new_key()
 
-def read_token(token: str, query: str, orders: Sequence[Order]) -> list[Any]:
-    """The order values in a token. Raises `InvalidInput` naming ``page_token``."""
-    problem = invalid("page_token", "is not a token that this query has answered")
-    if len(token) > MAX_TOKEN:
-        raise problem
-    try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        found = msgspec.json.decode(raw, type=list[Any])
-    except (binascii.Error, ValueError, UnicodeEncodeError, msgspec.DecodeError):
-        raise problem from None
-    if not found or found[0] != query or len(found) != len(orders) + 1:
-        raise problem
-    try:
-        return [_token_value(order, value) for order, value in zip(orders, found[1:], strict=True)]
-    except (InvalidInput, ValueError, TypeError, ArithmeticError):
-        raise problem from None
+    async def write(self, query: str, values: Sequence[Any]) -> str:
+        """The token for the page after a row with these order values. Raises `forecourt.errors.Unavailable`."""
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = (await self._cipher()).encrypt(nonce, msgspec.json.encode(values), query.encode())
+        return base64.urlsafe_b64encode(nonce + sealed).decode().rstrip("=")
+
+    async def read(self, token: str, query: str, orders: Sequence[Order]) -> list[Any]:
+        """The order values in a token. Raises `InvalidInput` naming ``page_token``, `forecourt.errors.Unavailable`."""
+        problem = invalid("page_token", "is not a token that this query has answered")
+        if len(token) > MAX_TOKEN:
+            raise problem
+        cipher = await self._cipher()
+        try:
+            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+            values = msgspec.json.decode(
+                cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], query.encode()), type=list[Any]
+            )
+            return [_token_value(order, value) for order, value in zip(orders, values, strict=True)]
+        except (binascii.Error, InvalidTag, InvalidInput, ValueError, TypeError, ArithmeticError):
+            raise problem from None
+
+    async def _cipher(self) -> AESGCM:
+        if self._hashes is None:
+            return AESGCM(self._own)
+        return AESGCM(bytes.fromhex((await self._hashes.keyed_hash("page_token")).of("key")))
 
 
 def _token_value(order: Order, value: Any) -> Any:

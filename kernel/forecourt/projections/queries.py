@@ -22,6 +22,7 @@ import msgspec
 
 from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.errors import Refused, Unavailable
+from forecourt.privacy.keys import Hashes
 from forecourt.projections.conditions import (
     AllOf,
     AnyOf,
@@ -53,11 +54,10 @@ from forecourt.projections.paging import (
     MAX_SIZE,
     Page,
     PageRequest,
+    PageTokens,
     after_sql,
     fingerprint,
     orders_of,
-    read_token,
-    write_token,
 )
 from forecourt.projections.projection import Projection
 from forecourt.projections.scoping import scope_sql
@@ -108,7 +108,8 @@ class TooManyGroups(Refused):
 class ReadModels:
     """Queries on the read models of one service, within a scope.
 
-    ``schema`` is the service's name; ``projections``, if given, are the only ones that may be asked.
+    ``schema`` is the service's name; ``projections``, if given, are the only ones that may be asked. Objects with the
+    same ``hashes`` read each other's page tokens.
     Raises `forecourt.errors.Unavailable` where the database or a read model is not there (yet),
     `forecourt.errors.InvalidInput` for values that do not fit a column, and `UnknownColumn` for a mistake.
     """
@@ -120,8 +121,10 @@ class ReadModels:
         projections: Iterable[Projection[Any]] | None = None,
         *,
         scope: Scope = UNRESTRICTED,
+        hashes: Hashes | None = None,
     ) -> None:
         self._pool = pool
+        self._tokens = PageTokens(hashes)
         self._schema = checked_name("schema", schema)
         self._declared = None if projections is None else frozenset(projections)
         self._tables: dict[Projection[Any], Table] = {}
@@ -197,14 +200,14 @@ class ReadModels:
         query = fingerprint(projection.name, projection.version, tuple(order), *map(shape, where))
         sql = where_sql(table, where, parameters)
         if wanted.token:
-            values = read_token(wanted.token, query, orders)
+            values = await self._tokens.read(wanted.token, query, orders)
             sql += f" AND {after_sql(orders, values, parameters)}"
         rows = await self._rows(table, sql, order, parameters, limit=wanted.rows + 1)
         if len(rows) <= wanted.rows:
             return Page(rows)
         last = rows[wanted.rows - 1]
         values = [getattr(last, order.column.name) for order in orders]
-        return Page(rows[: wanted.rows], write_token(query, values))
+        return Page(rows[: wanted.rows], await self._tokens.write(query, values))
 
     async def scan(
         self, projection: Projection[R], *, where: Sequence[Where] = (), order: Sequence[str] = ()

@@ -7,7 +7,7 @@ INTERNAL. The way of a command is kept short: an empty echo costs a third of a m
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Protocol, cast
 from uuid import UUID
@@ -24,7 +24,7 @@ from forecourt.audit.edge import Audit, RpcAudit
 from forecourt.audit.subjects import subjects_of_request
 from forecourt.audit.trail import AuditUnavailable
 from forecourt.clock import Clock
-from forecourt.deciders import Command, CommandHandler, Decider, Outcome
+from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
 from forecourt.errors import ForecourtError, InvalidInput, NotFound, Unavailable, invalid_input
 from forecourt.privacy.export import Export
 from forecourt.privacy.keys import Hashes
@@ -125,11 +125,12 @@ class _Endpoint:
         try:
             metadata = await self._begin(servicer)
             command = cast(Command, self._model(request))
+            context = self._audit.about(metadata.context, command, self._decider.named_by(command))
             outcome = await self._backend.commands.execute(
-                self._decider, command, metadata.context, expected=metadata.expected
+                self._decider, command, context, expected=metadata.expected
             )
             if outcome.unchanged:
-                await self._audit.unchanged(metadata.identity, metadata.origin, outcome.id)
+                await self._audit.unchanged(metadata.identity, metadata.origin, outcome.id, command)
             answer = self._outcome(outcome).SerializeToString()
         except asyncio.CancelledError:
             self._cancelled.inc()
@@ -144,8 +145,9 @@ class _Endpoint:
     async def unary(self, request: bytes, servicer: Servicer) -> bytes:
         started = perf_counter()
         try:
-            call = await self._call(servicer)
+            metadata = await self._begin(servicer)
             model = self._model(request)
+            call = self._call(metadata, self._audit.about(metadata.context, model, None))
             if call.after_position:
                 await self._wait_until_fresh(call, servicer)
             async with self._audit.noting(call):
@@ -163,7 +165,8 @@ class _Endpoint:
     async def client_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> bytes:
         started = perf_counter()
         try:
-            call = await self._call(servicer)
+            metadata = await self._begin(servicer)
+            call = self._call(metadata, metadata.context)
             models = self._models(requests, call)
             with self._backend.streams.one(call.identity.actor_id):
                 async with self._audit.noting(call):
@@ -200,7 +203,8 @@ class _Endpoint:
     async def _stream(self, servicer: Servicer, given: Callable[[Call], Any]) -> AsyncGenerator[bytes, None]:
         started = perf_counter()
         try:
-            call = await self._call(servicer)
+            metadata = await self._begin(servicer)
+            call = self._call(metadata, metadata.context)
             argument = given(call)
             with self._backend.streams.one(call.identity.actor_id):
                 if call.after_position:
@@ -231,10 +235,10 @@ class _Endpoint:
             raise PermissionMissing(self._permission)
         return metadata
 
-    async def _call(self, servicer: Servicer) -> Call:
+    def _call(self, metadata: CallMetadata, context: Context) -> Call:
         backend = self._backend
         return Call(
-            await self._begin(servicer),
+            metadata if context is metadata.context else replace(metadata, context=context),
             commands=backend.commands,
             read_models=backend.read_models,
             clock=backend.clock,
@@ -281,13 +285,13 @@ class _Endpoint:
         """The answer, once the audit has what it must know of it."""
         if result is None and self._rpc.kind is Kind.QUERY:
             raise NotFound("not found")
+        model = request if isinstance(request, BaseModel) else None
         if isinstance(result, Outcome):
             if result.unchanged and not call.commands.stored:
-                await self._audit.unchanged(call.identity, call.origin, result.id)
+                await self._audit.unchanged(call.identity, call.origin, result.id, model)
             return self._outcome(result).SerializeToString()
         answer = self._write(result)
         if self._audit.persons is not None:
-            model = request if isinstance(request, BaseModel) else None
             await self._audit.read(call.identity, call.origin, model, answer)
         return answer.SerializeToString()
 

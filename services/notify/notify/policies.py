@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from forecourt.errors import NotFound
@@ -61,7 +62,16 @@ def requests_for(
         return []
     if contact is None:
         raise ContactUnknown("contact: the customer is not known here yet")
+    if not contact.reached_by(recorded.meta.dealer_id, recorded.meta.brand):
+        stranger = _nobody(contact.customer_id)
+        asked = (_request(rule, recorded, stranger, catalogue, house, now) for rule in rules)
+        return [one.model_copy(update={"suppress": "out_of_scope"}) for one in asked]
     return [_request(rule, recorded, contact, catalogue, house, now) for rule in rules]
+
+
+def _nobody(customer_id: UUID) -> ContactRow:
+    """What a store is told of a customer outside its scope: nothing, not even the language."""
+    return ContactRow(customer_id, "", "", "", "", "", (), (), "", "")
 
 
 def _request(

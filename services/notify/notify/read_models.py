@@ -63,6 +63,10 @@ class ContactRow(msgspec.Struct, frozen=True):
         """The address for a channel, empty where there is none."""
         return self.mobile if channel == "sms" else self.email
 
+    def reached_by(self, dealer_id: str, brand: str) -> bool:
+        """Whether a store may write to the customer: its owner, and those it is shared with, for its own brand."""
+        return brand == self.brand and (dealer_id == self.dealer_id or dealer_id in self.shared_with)
+
     @property
     def erased(self) -> bool:
         """Whether the customer's personal data is erased."""

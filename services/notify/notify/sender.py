@@ -40,7 +40,7 @@ from notify.notification import (
 )
 from notify.policies import House, wait_until
 from notify.providers.port import Accepted, Answer, Failed, Outgoing, Provider
-from notify.read_models import SENDABLE, NotificationRow, contacts, notifications
+from notify.read_models import SENDABLE, ContactRow, NotificationRow, contacts, notifications
 from notify.retries import GiveUp, Trail, after_failure
 
 log = logs.get(__name__)
@@ -183,9 +183,11 @@ class Sender:
         elif now >= row.expires_at:
             await self._execute(row, ExpireNotification(notification_id=row.notification_id))
             metrics.EXPIRED.labels(row.channel).inc()
-        elif not await self._suppressed(row):
-            provider = self._provider(row, row.next_provider) or self._of(row)[0]
-            await self._attempt(row, provider, await self._address(row), now)
+        else:
+            contact = await self.read_models.get(contacts, row.customer_id)
+            if not await self._suppressed(row, contact):
+                provider = self._provider(row, row.next_provider) or self._of(row)[0]
+                await self._attempt(row, provider, _address(row, contact), now)
 
     async def _settle(self, row: NotificationRow, now: datetime) -> None:
         """Go on after an unknown outcome: with the same provider only."""
@@ -194,11 +196,28 @@ class Sender:
             await self._record(
                 row, row.provider, row.attempts, Failed("unknown", "no_provider"), expected=row.version
             )
-        elif provider.can_find_out and (row.unknown > REPEATS or not provider.repeats_safely):
+            return
+        expired = now >= row.expires_at
+        if provider.can_find_out and (row.unknown > REPEATS or expired or not provider.repeats_safely):
             answer = await provider.find_out(self._outgoing(row, row.address))
             await self._record(row, provider.name, row.attempts, answer, expected=row.version)
-        else:
+        elif expired:
+            await self._give_up(row)
+        elif not await self._suppressed(row, await self.read_models.get(contacts, row.customer_id)):
             await self._attempt(row, provider, row.address, now)
+
+    async def _give_up(self, row: NotificationRow) -> None:
+        """Leave a message to a person that is too late to be repeated, and may have been sent."""
+        command = RecordFailure(
+            notification_id=row.notification_id,
+            provider=row.provider,
+            attempt=row.attempts,
+            code="expired",
+            outcome="unknown",
+            dead_letter="outcome_unknown",
+        )
+        await self._execute(row, command)
+        metrics.DEAD_LETTERED.labels(row.channel, "outcome_unknown").inc()
 
     async def _attempt(self, row: NotificationRow, provider: Provider, address: str, now: datetime) -> None:
         until = wait_until(cast(Category, row.category), row.time_zone, self.house.quiet, now)
@@ -226,31 +245,17 @@ class Sender:
         await self._record(row, provider.name, row.attempts + 1, answer)
         return _word(answer)
 
-    async def _suppressed(self, row: NotificationRow) -> bool:
-        """Ask for consent once more: it may have been withdrawn while the message waited."""
-        contact = await self.read_models.get(contacts, row.customer_id)
-        if contact is None:
+    async def _suppressed(self, row: NotificationRow, contact: ContactRow | None) -> bool:
+        """Ask once more whether the customer may be written to: much may have changed while the message waited."""
+        answer = None if contact is None else _objection(row, contact)
+        if answer is None:
             return False
-        category, channel = cast(Category, row.category), cast(Channel, row.channel)
-        answer: SuppressReason
-        if contact.erased:
-            answer = "erased"
-        else:
-            consent = consent_for(category, contact.consent(category, channel))
-            if consent != "opted_out" and consent != "no_consent":
-                return False
-            answer = consent
         await self._suppress(row, answer)
         return True
 
     async def _suppress(self, row: NotificationRow, reason: SuppressReason) -> None:
         await self._execute(row, SuppressNotification(notification_id=row.notification_id, reason=reason))
         metrics.SUPPRESSED.labels(row.channel, reason).inc()
-
-    async def _address(self, row: NotificationRow) -> str:
-        """Today's address: the one that the message was queued with may have been corrected."""
-        contact = await self.read_models.get(contacts, row.customer_id)
-        return (contact and contact.address(cast(Channel, row.channel))) or row.address
 
     async def _record(
         self,
@@ -341,6 +346,22 @@ class Sender:
         return Outgoing(
             key=row.notification_id, address=address, subject=row.subject, text=row.text, html=row.html
         )
+
+
+def _objection(row: NotificationRow, contact: ContactRow) -> SuppressReason | None:
+    """Why a message may not go out any more, if it may not."""
+    if not contact.reached_by(row.dealer_id, row.brand):
+        return "out_of_scope"
+    if contact.erased:
+        return "erased"
+    category, channel = cast(Category, row.category), cast(Channel, row.channel)
+    consent = consent_for(category, contact.consent(category, channel))
+    return consent if consent == "opted_out" or consent == "no_consent" else None
+
+
+def _address(row: NotificationRow, contact: ContactRow | None) -> str:
+    """Today's address: the one that the message was queued with may have been corrected."""
+    return (contact and contact.address(cast(Channel, row.channel))) or row.address
 
 
 def _word(answer: Answer) -> str:

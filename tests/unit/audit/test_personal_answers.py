@@ -7,6 +7,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
 from forecourt.audit import subjects
 from forecourt.audit.subjects import (
+    PERSON,
     PERSONAL,
     PurposeNotOfAList,
     marked,
@@ -107,6 +108,22 @@ def test_the_well_known_ones_are_among_them() -> None:
         "audit.ListEntries",
     }
     assert "sales.GetFunnel" not in noted
+
+
+COMMANDS = [
+    method
+    for service in SERVICES
+    for api in service.apis
+    for method, rpc in api.check()
+    if rpc.writes and service.name != "customer"
+]
+"""Commands but those of the customers themselves, whose events are in the customer's stream."""
+
+
+@pytest.mark.parametrize("method", COMMANDS, ids=lambda method: method.full_name)
+def test_commands_that_name_a_customer_say_that_it_is_a_person(method: MethodDescriptor) -> None:
+    declared = {path[0].name for path in marked(method.input_type, PERSON)}
+    assert {field.name for field in method.input_type.fields} & {"customer_id"} <= declared
 
 
 def test_whoever_unmasks_says_what_for() -> None:

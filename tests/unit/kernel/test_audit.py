@@ -17,6 +17,7 @@ from forecourt.audit.entries import (
     PersonalDataRead,
     ReadRefused,
     decode_provenance,
+    naming,
     provenance,
     provenance_of_system,
 )
@@ -209,6 +210,15 @@ def test_a_command_is_one_row_whatever_it_wrote() -> None:
     assert (row.outcome, row.rpc, row.actor_id) == ("accepted", "sales.PlaceOrder", "amy")
     assert (row.subjects, row.event_type) == ((str(an_id("order")),), "sales.OrderPlaced")
     assert (row.roles, row.dealers, row.brands) == (("salesperson",), ("D001",), ("*",))
+
+
+def test_a_command_is_found_under_the_persons_that_its_request_named() -> None:
+    by = provenance("sales.PlaceOrder", frozenset(), ("D001",), ("*",))
+    metadata = naming(by, [an_id("wang"), an_id("order"), an_id("li")])
+    assert metadata.startswith(by[:-1])
+    (row,) = fold(Recorded(Envelope(), stored("sales.OrderPlaced", metadata)))
+    assert row.subjects == tuple(map(str, (an_id("order"), an_id("wang"), an_id("li"))))
+    assert (row.subject_count, row.rpc, row.dealers) == (3, "sales.PlaceOrder", ("D001",))
 
 
 @pytest.mark.parametrize(

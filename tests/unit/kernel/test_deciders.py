@@ -251,7 +251,7 @@ async def test_conflicts_are_retried_a_bounded_number_of_times(store: MemoryEven
         async def _one(self) -> list[Any]:
             text = (await CODEC.encode("", [Added(amount=1)], after=0))[0]
             handler = CommandHandler(self, CODEC)
-            return [handler._new_event(Added(amount=1), text, 0, fresh())]
+            return [handler._new_event(Added(amount=1), text, 0, fresh(), "", "")]
 
     contended = Contended()
     handler = await opened(contended)

@@ -221,6 +221,50 @@ async def test_those_it_is_shared_with_act_on_it_but_do_not_own_it(store: Memory
     )
 
 
+def several(
+    dealers: tuple[str, ...], brands: tuple[str, ...], dealer: str, brand: str = "hongtong"
+) -> Context:
+    """Somebody whose token is for several dealers or brands, and for whom they act."""
+    return replace(by(dealer, brand), scope=scope_of(dealers, brands))
+
+
+HOUSES = ("D001", "D002", "D003")
+BOTH = ("hongtong", "chery")
+
+
+@pytest.mark.parametrize(
+    ("context", "whose"),
+    [
+        (by("D001"), ("D001", "hongtong")),
+        (by("D002"), ("D002", "hongtong")),
+        (several(HOUSES, ("hongtong",), "D001"), ("D001", "hongtong")),
+        (several(HOUSES, ("hongtong",), "D002"), ("D002", "hongtong")),
+        (several(HOUSES, ("hongtong",), "D003"), ("D001", "hongtong")),
+        (several(HOUSES[1:], ("hongtong",), "D003"), ("D002", "hongtong")),
+        (several(("D001",), BOTH, "D001", "chery"), ("D001", "hongtong")),
+        (several(("*",), ("hongtong",), "D009"), ("D001", "hongtong")),
+        (several(("*",), ("*",), "D009", "chery"), ("D001", "hongtong")),
+        (several(("*",), ("*",), "", ""), ("D001", "hongtong")),
+    ],
+)
+async def test_an_event_belongs_to_a_store_that_has_the_aggregate_whomever_the_actor_named(
+    store: MemoryEventStore, context: Context, whose: tuple[str, str]
+) -> None:
+    await a_process(store).execute(chest, Open(chest_id=CHEST), by("D001"))
+    await a_process(store).execute(chest, Lend(chest_id=CHEST, to="D002"), by("D001"))
+    handler = a_process(store)
+    first = await handler.execute(chest, Fill(chest_id=CHEST), context)
+    assert await a_process(store).execute(chest, Fill(chest_id=CHEST), context) == first
+    async for page in store.read_stream(chest.stream(CHEST), after=2):
+        assert [(event.dealer_id, event.brand) for event in page] == [whose]
+
+
+async def test_whoever_creates_an_aggregate_says_whose_it_is(store: MemoryEventStore) -> None:
+    handler = a_process(store)
+    await handler.execute(chest, Open(chest_id=CHEST), several(HOUSES, BOTH, "D003", "chery"))
+    assert (await a_process(store).load(chest, CHEST)).ownership == Ownership("D003", "chery")
+
+
 STORES = ("D001", "D002", "D003")
 steps = st.lists(
     st.tuples(st.sampled_from(["give", "lend", "call back"]), st.sampled_from(STORES)), max_size=8

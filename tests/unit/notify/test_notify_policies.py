@@ -108,6 +108,32 @@ def test_nobody_is_written_to_without_an_address_and_no_text_is_kept() -> None:
     assert (asked.suppress, asked.text, asked.address, asked.consent) == ("no_address", "", "", None)
 
 
+ELSEWHERE = {
+    "another store's": {"dealer_id": "D002"},
+    "shared with a third one": {"dealer_id": "D002", "shared_with": ("D003",)},
+    "another brand's": {"brand": "chery"},
+    "another brand's, shared": {"dealer_id": "D002", "brand": "chery", "shared_with": ("D001",)},
+}
+
+
+@pytest.mark.parametrize("whose", ELSEWHERE.values(), ids=ELSEWHERE)
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: getattr(event, "kind", type(event).__name__))
+def test_a_customer_outside_the_stores_scope_is_not_written_to_and_nothing_of_them_is_told(
+    event: ForeignEvent, whose: dict[str, Any]
+) -> None:
+    contact = replace(CONTACT, language="en", time_zone="Europe/Berlin", mobile="", **whose)
+    asked = request(event, contact)
+    assert (asked.suppress, asked.customer_id) == ("out_of_scope", CUSTOMER)
+    told = asked.model_dump(exclude={"customer_id"}).values()
+    assert not {contact.name, contact.email, contact.language, contact.time_zone} & set(map(str, told))
+    assert (asked.address, asked.subject, asked.text, asked.html, asked.consent) == ("", "", "", "", None)
+    assert asked.channel == rules_for(event)[0].channels[0]
+
+
+def test_a_store_writes_to_customers_that_are_shared_with_it() -> None:
+    assert request(ARRIVED, replace(CONTACT, dealer_id="D002", shared_with=("D001", "D003"))).suppress is None
+
+
 def test_a_service_message_respects_an_opt_out_a_contract_message_passes_it() -> None:
     objects = replace(
         CONTACT,

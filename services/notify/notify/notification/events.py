@@ -15,7 +15,9 @@ Category = Literal["contract", "safety", "service", "marketing"]
 Consent = Literal["contract", "safety", "service_default", "granted"]
 """Why the customer may be written to: owed by contract, for safety, service without objection, or granted."""
 
-SuppressReason = Literal["no_consent", "opted_out", "no_address", "erased"]
+SuppressReason = Literal["no_consent", "opted_out", "no_address", "erased", "out_of_scope"]
+"""``out_of_scope``: the customer is neither the store's that the message is of, nor shared with it."""
+
 DeferReason = Literal["quiet_hours"]
 
 FailureOutcome = Literal["not_sent", "unknown", "withdrawn", "refused"]

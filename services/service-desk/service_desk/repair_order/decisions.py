@@ -402,5 +402,7 @@ def cancel(state: RepairOrder, c: c_.CancelRepairOrder, ctx: Context) -> list[Ev
     return [RepairOrderCancelled(customer_id=state.customer_id, vin=state.vin, reason=c.reason)]
 
 
+# The names of technician and inspector are what the caller says; who says so is not.
+repair_order.duties.four_eyes(c_.PassInspection, WorkCompleted, ever=True)
 # Who submits a claim does not say what was paid for it.
 repair_order.duties.four_eyes(c_.SettleClaim, ClaimSubmitted)
