@@ -287,4 +287,5 @@ def relay(runtime: Runtime, service: Service) -> Relay:
         amqp_uri=runtime.settings.broker,
         categories=service.categories,
         clock=runtime.clock,
+        types=service.registry.own_events(),
     )

@@ -17,7 +17,7 @@ import structlog
 
 from forecourt.clock import Clock, SystemClock
 from forecourt.codec import Codec
-from forecourt.eventstore.port import Batch, EventStore
+from forecourt.eventstore.port import Batch, EventStore, age_after
 from forecourt.lease import lease
 from forecourt.projections import metrics, tables
 from forecourt.projections.checkpoint import CheckpointMoved
@@ -199,18 +199,10 @@ class ProjectionRunner:
                 position = target.position
                 behind = max(0, await self._store.head() - position)
                 metrics.LAG_EVENTS.labels(*labels).set(behind)
-                age = await self._oldest_age(position, target.categories) if behind else 0.0
+                now, categories = self._clock.now(), target.categories
+                age = await age_after(self._store, position, categories, now) if behind else 0.0
                 metrics.LAG_SECONDS.labels(*labels).set(age)
             await asyncio.sleep(REPORT_SECONDS)
-
-    async def _oldest_age(self, after: int, categories: frozenset[str] | None) -> float:
-        """Seconds since the first event above ``after``, 0 when there is none."""
-        batches = self._store.read_all(after=after, categories=categories, page=1)
-        async with contextlib.aclosing(_closable(batches)) as pages:
-            async for batch in pages:
-                if batch.events:
-                    return max(0.0, (self._clock.now() - batch.events[0].time).total_seconds())
-        return 0.0
 
 
 async def _until_near(batches: AsyncIterator[Batch], ahead: Target) -> AsyncIterator[Batch]:
