@@ -67,6 +67,9 @@ class ProjectionRunner:
         self._pool = pool
         self._clock = clock or SystemClock()
         self._targets: list[Target] = []
+        if self.projections:
+            # From the start, so that it is seen where none leads.
+            metrics.LEADING.labels(schema)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work, or stand by, until ``stop`` is set."""
@@ -92,7 +95,7 @@ class ProjectionRunner:
                 failures += 1
                 await wait(stop, delay)
             finally:
-                self.leading.clear()
+                self._stand_down()
 
     async def _lead(self, stop: asyncio.Event, lost: asyncio.Event) -> None:
         self.leading.set()
@@ -101,9 +104,19 @@ class ProjectionRunner:
         if lost.is_set():
             raise ConnectionError("the connection that holds the lease was lost")
 
+    def _stand_down(self) -> None:
+        """What was measured while leading is not true for long."""
+        self.leading.clear()
+        metrics.LEADING.labels(self.schema).set(0)
+        for projection in self.projections:
+            for gauge in (metrics.LAG_EVENTS, metrics.LAG_SECONDS, metrics.QUARANTINED):
+                gauge.remove(self.schema, projection.name)
+
     async def _until_regrouped(self, stop: asyncio.Event, lost: asyncio.Event) -> None:
         """Follow with today's groups until one of them has caught up with another, or the work has to end."""
         self._targets, unbuilt = await self._load()
+        # Not before: one that cannot even load does no work, however often it gets the lease.
+        metrics.LEADING.labels(self.schema).set(1)
         groups = grouped(self._targets)
         jobs: list[Coroutine[Any, Any, Any]] = [self._report(), stop.wait(), lost.wait()]
         # One that is behind, and one build, at a time: each wants its share of the connections.
