@@ -20,6 +20,7 @@ from tools import dashboards, reference_metrics, reference_permissions, referenc
 PAGES: dict[str, Callable[[], str]] = {
     "docs/configuration.md": reference_settings.render,
     "docs/runbooks/README.md": reference_rules.runbook_list,
+    "deploy/prometheus/rules/roles.yaml": reference_rules.roles,
     "deploy/k8s/base/monitoring/prometheusrule.yaml": reference_rules.prometheus_rule,
     "docs/metrics.md": reference_metrics.render,
     "deploy/grafana/dashboards/operations.json": partial(dashboards.render, "operations"),

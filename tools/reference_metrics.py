@@ -27,8 +27,9 @@ HEAD = """\
 
 Every process serves its metrics on `HTTP_LISTEN` at `/metrics`. Names and units follow the conventions of Prometheus:
 base units, `_total` for what only grows. A histogram also has `_bucket` with a label `le`, `_sum` and `_count`. Labels
-hold words that the program knows beforehand, never ids, persons or stores, so the number of series is bounded. A
-gauge of a process on standby is not moved: the rules in `deploy/prometheus/rules` take those of the leader.
+hold words that the program knows beforehand, never ids, persons or stores, so the number of series is bounded. The
+gauges of a relay on standby are not moved, and a projector on standby has only `forecourt_projection_leading`: the
+rules in `deploy/prometheus/rules` take those of the leader.
 
 The client library adds `process_*` and `python_*`. What is worth watching is in the [runbooks](runbooks/README.md).
 """

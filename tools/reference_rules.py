@@ -1,4 +1,7 @@
-"""The rules of Prometheus in the other shapes that are needed: a PrometheusRule, and the list of runbooks."""
+"""The rules of Prometheus in the other shapes that are needed: a PrometheusRule, and the list of runbooks.
+
+The rules on roles that are missing are made here too, from the services that are installed.
+"""
 
 import re
 from functools import cache
@@ -7,7 +10,11 @@ from typing import Any
 
 import yaml
 
+from forecourt.discovery import find_services
+from forecourt.roles import ROLES
+
 RULES = Path("deploy/prometheus/rules")
+ROLES_FILE = RULES / "roles.yaml"
 RUNBOOKS = Path("docs/runbooks")
 
 HEAD = """\
@@ -26,14 +33,51 @@ One page for each alert: what it means, what customers and staff notice, how to 
 def groups() -> tuple[dict[str, Any], ...]:
     """All groups of rules, in the order of their files."""
     found: list[dict[str, Any]] = []
-    for path in sorted(RULES.glob("*.yaml")):
-        found += yaml.safe_load(path.read_text())["groups"]
+    for path in sorted({*RULES.glob("*.yaml"), ROLES_FILE}):
+        text = roles() if path == ROLES_FILE else path.read_text()
+        found += yaml.safe_load(text)["groups"]
     return tuple(found)
 
 
+def processes() -> list[tuple[str, str]]:
+    """What runs of each service, by the labels that its targets have: app (its folder) and role."""
+    return [
+        (service.name.replace("_", "-"), role)
+        for service in find_services()
+        for role in (*ROLES, *(["work"] if service.workers else []))
+    ]
+
+
+def roles() -> str:
+    """The rules that miss processes which Prometheus does not even know of, one for each role of each service."""
+    rules = [_missing(app, role) for app, role in processes()]
+    body = {"groups": [{"name": "roles", "rules": rules}]}
+    return "# Made by `make reference` from the services that are installed.\n" + yaml.safe_dump(
+        body, sort_keys=False, width=10_000
+    )
+
+
+def _missing(app: str, role: str) -> dict[str, Any]:
+    ours = 'job="forecourt"'
+    # Within each namespace where anything runs: a complete installation must not stand for one that lacks something.
+    somewhere = f"(group by (namespace) (up{{{ours}}}) or absent(up{{{ours}}}))"
+    return {
+        "alert": "ForecourtRoleMissing",
+        "expr": f'{somewhere} unless group by (namespace) (up{{{ours}, app="{app}", role="{role}"}})',
+        "for": "5m",
+        "labels": {"severity": "critical", "app": app, "role": role},
+        "annotations": {
+            "summary": "A role of a service is not scraped at all",
+            "description": f"Prometheus knows no {role} process of {app}.",
+            "runbook_url": "docs/runbooks/ForecourtRoleMissing.md",
+        },
+    }
+
+
 def alerts() -> list[dict[str, Any]]:
-    """All alerts."""
-    return [rule for group in groups() for rule in group["rules"] if "alert" in rule]
+    """All alerts, each once though it may be in several rules."""
+    rules = (rule for group in groups() for rule in group["rules"] if "alert" in rule)
+    return list({rule["alert"]: rule for rule in rules}.values())
 
 
 def recordings() -> dict[str, str]:

@@ -27,6 +27,15 @@ async def read_up_to(body: StreamReader, most: int) -> bytes:
     return read
 
 
+async def outcome_of(check: Check) -> str:
+    """What a check says: ``ok``, or how it fails, for whoever asks without trust in it."""
+    try:
+        await asyncio.wait_for(check(), CHECK_SECONDS)
+    except Exception as error:  # noqa: BLE001  # in whatever way a check fails, that is its answer
+        return f"failing: {type(error).__name__}"
+    return "ok"
+
+
 class HttpEdge:
     """Serves metrics, health and a service's own routes: a path, and a handler for all methods."""
 
@@ -75,16 +84,8 @@ class HttpEdge:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         names = list(self._checks)
-        results = await asyncio.gather(*(self._run(self._checks[name]) for name in names))
+        results = await asyncio.gather(*(outcome_of(self._checks[name]) for name in names))
         report = dict(zip(names, results, strict=True))
         ready = not self._draining and all(result == "ok" for result in results)
         body = {"status": "ok" if ready else "draining" if self._draining else "failing", "checks": report}
         return web.json_response(body, status=200 if ready else 503)
-
-    @staticmethod
-    async def _run(check: Check) -> str:
-        try:
-            await asyncio.wait_for(check(), CHECK_SECONDS)
-        except Exception as error:  # noqa: BLE001  # in whatever way a check fails, that is its answer
-            return f"failing: {type(error).__name__}"
-        return "ok"

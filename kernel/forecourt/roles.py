@@ -142,9 +142,7 @@ class Process:
 
     def _checks(self) -> dict[str, Check]:
         """What this process needs, by name."""
-        checks: dict[str, Check] = dict(self._runtime.checks())
-        if self._callers is not None:
-            checks["token keys"] = self._callers.ready
+        checks = checks_of_calls(self._runtime, self._callers) if self._callers else self._runtime.checks()
         if self._relays:
             checks["broker"] = partial(asyncio.to_thread, _ping, self._runtime.settings.broker)
         for name, found in self._projectors.items():
@@ -165,10 +163,16 @@ def _ping(amqp_uri: str) -> None:
     connect(amqp_uri).release()
 
 
+def checks_of_calls(runtime: Runtime, callers: Callers) -> dict[str, Check]:
+    """What every call needs, by name."""
+    return {**runtime.checks(), "token keys": callers.ready}
+
+
 def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
     """The gRPC server of all services of a runtime; its ``callers`` are those of the settings by default."""
     settings = runtime.settings
-    metadata = MetadataReader(callers or wiring.callers(settings), runtime.clock, wiring.rates(settings))
+    callers = callers or wiring.callers(settings)
+    metadata = MetadataReader(callers, runtime.clock, wiring.rates(settings))
     streams = wiring.streams(settings)
     permissions = permissions_of(runtime.services, settings)
     export = export_of(runtime)
@@ -197,6 +201,7 @@ def grpc_server(runtime: Runtime, callers: Callers | None = None) -> GrpcServer:
         wiring.limits(settings),
         tls=wiring.tls(settings),
         reflected=settings.forecourt_reflection,
+        checks=checks_of_calls(runtime, callers),
     )
 
 
@@ -282,4 +287,5 @@ def relay(runtime: Runtime, service: Service) -> Relay:
         amqp_uri=runtime.settings.broker,
         categories=service.categories,
         clock=runtime.clock,
+        types=service.registry.own_events(),
     )

@@ -6,6 +6,8 @@ Series are in promtool's notation, a sample a minute: ``0+5x30`` begins at 0 and
 
 from dataclasses import dataclass
 
+from tools import reference_rules
+
 
 @dataclass(frozen=True)
 class Case:
@@ -25,6 +27,12 @@ PUBLISHED = 'forecourt_relay_published_events_total{service="service_desk", even
 TIMER = 'forecourt_timer_runs_total{service="notify", timer="send_due", outcome="%s"}'
 RELAY = 'forecourt_relay_%s{service="sales", instance="r1"}'
 UP = 'up{job="forecourt", app="sales", role="%s", instance="%s"}'
+PROCESSES = {
+    f'up{{job="forecourt", app="{app}", role="{role}", instance="{app}-{role}"}}': "1x40"
+    for app, role in reference_rules.processes()
+}
+LAG = 'forecourt_projection_lag_seconds{service="sales", projection="orders", instance="p1"}'
+LEADING = 'forecourt_projection_leading{service="sales", instance="%s"}'
 KEYS = 'forecourt_token_key_reads_total{source="url", outcome="%s"}'
 EXPIRES = 'forecourt_tls_certificate_expiry_timestamp_seconds{app="sales", instance="%s"}'
 SALES = {"service": "sales"}
@@ -38,9 +46,10 @@ CASES = (
     ),
     Case(
         "ForecourtRoleMissing",
-        {"job": "forecourt", "role": "work"},
-        {UP % (role, role): "1x40" for role in ("serve", "project", "relay")},
-        {UP % (role, role): "1x40" for role in ("serve", "project", "relay", "work")},
+        {"app": "sales", "role": "relay"},
+        # The other services' relays go on.
+        {name: up for name, up in PROCESSES.items() if 'app="sales", role="relay"' not in name},
+        PROCESSES,
     ),
     Case(
         "ForecourtTimerSilent",
@@ -50,10 +59,23 @@ CASES = (
         at="80m",
     ),
     Case(
+        "ForecourtTimerSilent",
+        {"service": "notify", "timer": "send_due"},
+        {TIMER % "ok": "0x40", TIMER % "error": "0x40"},
+        {TIMER % "ok": "0x40", TIMER % "error": "0+1x40"},
+    ),
+    Case(
         "ForecourtTimerFailing",
         {"service": "notify", "timer": "send_due"},
         {TIMER % "ok": "5x40", TIMER % "error": "0+1x40"},
         {TIMER % "ok": "0+1x40", TIMER % "error": "0+1x40"},
+    ),
+    Case(
+        "ForecourtTimerFailing",
+        {"service": "notify", "timer": "send_due"},
+        # It has never succeeded, and a process of another release does not count that.
+        {TIMER % "error": "0+1x40"},
+        {TIMER % "error": "1x40"},
     ),
     Case(
         "ForecourtBrokerDown",
@@ -80,13 +102,25 @@ CASES = (
         "ForecourtCommandsSlow",
         SALES,
         {BUCKET % "1": "0+90x40", BUCKET % "5": "0+100x40", BUCKET % "+Inf": "0+100x40"},
-        {BUCKET % "1": "0+100x40", BUCKET % "5": "0+100x40", BUCKET % "+Inf": "0+100x40"},
+        {
+            **{BUCKET % le: "0+100x40" for le in ("1", "5", "+Inf")},
+            # An import may take its time.
+            (BUCKET % "1").replace("PlaceOrder", "ImportCustomers"): "0x40",
+            (BUCKET % "+Inf").replace("PlaceOrder", "ImportCustomers"): "0+20x40",
+        },
     ),
     Case(
         "ForecourtProjectionLag",
         {"service": "sales", "projection": "orders"},
-        {'forecourt_projection_lag_seconds{service="sales", projection="orders"}': "0+10x40"},
-        {'forecourt_projection_lag_seconds{service="sales", projection="orders"}': "59x40"},
+        {LAG: "0+10x40", LEADING % "p1": "1x40"},
+        # What another process measured while it led is long out of date.
+        {LAG: "0+10x40", LEADING % "p1": "0x40", LEADING % "p2": "1x40"},
+    ),
+    Case(
+        "ForecourtProjectionWithoutLeader",
+        SALES,
+        {LEADING % "p1": "0x40", LEADING % "p2": "0x40"},
+        {LEADING % "p1": "0x40", LEADING % "p2": "1x40"},
     ),
     Case(
         "ForecourtProjectionQuarantine",

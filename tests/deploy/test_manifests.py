@@ -185,8 +185,8 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
     ),
     (
         policies.ports_match,
-        "startupProbe asks port",
-        lambda o: same(container(o), "startupProbe.grpc.port", 50052),
+        "readinessProbe asks port",
+        lambda o: same(container(o), "readinessProbe.grpc.port", 50052),
     ),
     (policies.ports_match, "GRPC_LISTEN", lambda o: config(o).update(GRPC_LISTEN="0.0.0.0:50052")),
     (

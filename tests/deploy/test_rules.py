@@ -1,6 +1,7 @@
 """The rules of Prometheus, by promtool: they parse, each alert fires when it should, and only then."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import yaml
 
 from forecourt.embedded.prometheus import find_or_fetch
 from tests.deploy.alert_cases import CASES, Case
+from tests.deploy.manifests import objects_of
 from tests.deploy.places import ROOT
+from tests.deploy.pods import pods
 from tools import reference_rules
 
 RULES = sorted((ROOT / "deploy/prometheus/rules").glob("*.yaml"))
@@ -54,7 +57,7 @@ def test_rules_are_well_formed() -> None:
 
 
 def test_every_alert_has_a_case_and_a_runbook() -> None:
-    assert sorted(case.alert for case in CASES) == sorted(SEVERITIES)
+    assert {case.alert for case in CASES} == set(SEVERITIES)
     for rule in reference_rules.alerts():
         page = ROOT / rule["annotations"]["runbook_url"]
         assert page.name == f"{rule['alert']}.md"
@@ -73,6 +76,50 @@ def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     ]
     done = run_tests(tmp_path, RULES, tests)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def within(namespace: str, series: dict[str, str]) -> dict[str, str]:
+    """The same series, as the operator labels them."""
+    return {
+        f'{name.partition("{")[0]}{{namespace="{namespace}", {name.partition("{")[2] or "}"}': values
+        for name, values in series.items()
+    }
+
+
+def test_an_installation_that_is_well_hides_no_other(tmp_path: Path) -> None:
+    tests = []
+    for case in CASES:
+        labels = {"namespace": "ill", **case.labels}
+        series = {**within("well", case.silent), **within("ill", case.fires)}
+        tests.append(alert_test(replace(case, labels=labels), series, fires=True))
+    done = run_tests(tmp_path, RULES, tests)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_role_is_missed_where_nothing_is_scraped(tmp_path: Path) -> None:
+    expected = {"labels": "{}", "value": len(reference_rules.processes())}
+    test = {
+        "interval": "1m",
+        "input_series": [],
+        "promql_expr_test": [
+            {
+                "expr": 'count(ALERTS{alertname="ForecourtRoleMissing", alertstate="firing"})',
+                "eval_time": "30m",
+                "exp_samples": [expected],
+            }
+        ],
+    }
+    done = run_tests(tmp_path, RULES, [test])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_missed_is_what_is_scraped_and_deployed() -> None:
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yaml").read_text())["scrape_configs"]
+    [ours] = [job for job in jobs if job["job_name"] == "forecourt"]
+    scraped = [(one["labels"]["app"], one["labels"]["role"]) for one in ours["static_configs"]]
+    assert sorted(scraped) == sorted(reference_rules.processes())
+    deployed = [pod.labels for pod in pods(objects_of("single-site"), "Deployment")]
+    assert sorted((labels["app"], labels["role"]) for labels in deployed) == sorted(scraped)
 
 
 def test_the_tests_notice_alerts_that_never_fire(tmp_path: Path) -> None:

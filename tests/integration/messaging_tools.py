@@ -147,9 +147,9 @@ class Probe:
         )
         await migrations.apply(self.pool, migrations.components_of([self.name]))
 
-    async def start(self) -> subprocess.Popen[bytes]:
-        """Start a worker process and wait until it consumes."""
-        process = self._spawn()
+    async def start(self, **variables: str) -> subprocess.Popen[bytes]:
+        """Start a worker process, with these settings too, and wait until it consumes."""
+        process = self._spawn(variables)
         self.processes.append(process)
         running = len([started for started in self.processes if started.poll() is None])
         await eventually(lambda: self.consumers(running))
@@ -165,8 +165,9 @@ class Probe:
         except (NotFound, OSError):
             return False
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, str(HERE / "messaging_worker.py")], env=self._environment)
+    def _spawn(self, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(HERE / "messaging_worker.py")]
+        return subprocess.Popen(command, env={**self._environment, **variables})
 
     async def kill(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> int:
         """Send a signal and wait for the end; the exit status."""

@@ -139,6 +139,29 @@ async def test_a_role_starts_answers_and_drains_on_sigterm(database_url: str, tm
         ]
 
 
+async def test_a_relay_names_all_events_of_its_service_before_it_publishes_one(
+    database_url: str, amqp_uri: str, tmp_path: Path
+) -> None:
+    """So that Prometheus sees the first one of a name as an increase."""
+    settings = {
+        "DATABASE_URL": database_url,
+        "AMQP_URI": amqp_uri,
+        "FORECOURT_DATA": DATA,
+        "HTTP_LISTEN": f"127.0.0.1:{free_port()}",
+    }
+    assert (await asyncio.to_thread(forecourt, "migrate", "service_desk", **settings)).returncode == 0
+    page = f"http://{settings['HTTP_LISTEN']}"
+    command = [sys.executable, "-m", "forecourt.cli", "relay", "service_desk"]
+    async with Supervisor(tmp_path, restart=False) as supervisor, aiohttp.ClientSession() as http:
+        await supervisor.start_all(
+            [ProcessSpec("relay", command, settings, health=f"{page}/readyz")], seconds=30
+        )
+        async with http.get(f"{page}/metrics") as answer:
+            exposed = await answer.text()
+    name = "forecourt_relay_published_events_total"
+    assert f'{name}{{event="SlaBreached",service="service_desk"}} 0.0' in exposed
+
+
 # --- the supervisor
 
 

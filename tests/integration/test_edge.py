@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 
 from forecourt.rpc.endpoints import Backend, handlers
 from forecourt.rpc.server import GrpcServer, Limits
+from forecourt.testing.probes import poll_async
 from tests.integration import edge_shop
 from tests.integration.edge_shop import TOKENS, Client, make_api, make_backend, message
 
@@ -160,6 +161,37 @@ async def test_calls_are_counted_by_outcome(shop: Client) -> None:
     missing = message("GetBasketRequest", basket_id=ID, mode="missing")
     await refused(shop.call("GetBasket", missing), grpc.StatusCode.NOT_FOUND)
     assert [counted(*line) for line in watched] == [count + 1 for count in before]
+
+
+def timed(kind: str, rpc: str) -> float:
+    """How many calls were timed."""
+    name = f"forecourt_{kind}_duration_seconds_count"
+    return REGISTRY.get_sample_value(name, {"service": "shop", "rpc": rpc}) or 0.0
+
+
+async def test_calls_that_fail_are_timed_too(shop: Client) -> None:
+    """Else a server on which every call runs into its deadline would look fast."""
+    commands, queries = timed("command", "OpenBasket"), timed("query", "GetBasket")
+    await refused(shop.call("OpenBasket", opening(name="")), grpc.StatusCode.INVALID_ARGUMENT)
+    for mode, code in (("missing", "NOT_FOUND"), ("away", "UNAVAILABLE")):
+        query = message("GetBasketRequest", basket_id=ID, mode=mode)
+        await refused(shop.call("GetBasket", query), grpc.StatusCode[code])
+    forever = message("GetBasketRequest", basket_id=ID, mode="forever")
+    with pytest.raises(grpc.aio.AioRpcError, match="DEADLINE"):
+        await shop.call("GetBasket", forever, timeout=0.1)
+    await poll_async(lambda: timed("command", "OpenBasket") == commands + 1, what="the command")
+    await poll_async(lambda: timed("query", "GetBasket") == queries + 3, what="the queries")
+
+
+async def test_streams_that_write_are_commands(shop: Client) -> None:
+    def uploads(kind: str) -> float:
+        labels = {"service": "shop", "rpc": "Upload", "outcome": "ok"}
+        return REGISTRY.get_sample_value(f"forecourt_{kind}_total", labels) or 0.0
+
+    before, written = timed("command", "Upload"), uploads("commands")
+    await shop.call("Upload", rows(1))
+    await poll_async(lambda: timed("command", "Upload") == before + 1, what="the upload")
+    assert (uploads("commands"), uploads("queries")) == (written + 1, 0)
 
 
 # --- bad input

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import msgspec
 import pytest
 
 from forecourt.embedded import EmbeddedPostgres, EmbeddedRabbitMQ
+from forecourt.embedded.process import free_port
 from forecourt.eventstore.postgres import PostgresEventStore
 from tests.integration.messaging_tools import (
     Probe,
@@ -51,6 +53,19 @@ async def test_every_event_has_its_effect_once_although_it_comes_twice(probe: Pr
     await eventually(lambda: probe.has_effects(numbers))
     await probe.drained()
     assert await probe.effects() == numbers
+
+
+async def test_what_goes_wrong_is_counted_from_nought(probe: Probe) -> None:
+    """So that Prometheus sees the first parked event, and a timer that never succeeds."""
+    address = f"127.0.0.1:{free_port()}"
+    await probe.start(HTTP_LISTEN=address)
+    async with aiohttp.ClientSession() as http, http.get(f"http://{address}/metrics") as answer:
+        exposed = await answer.text()
+    handler, timer = f'{{handler="react",service="{probe.name}"}}', f'service="{probe.name}",timer="tick"'
+    assert f"forecourt_parked_events_total{handler} 0.0" in exposed
+    assert f"forecourt_handler_retries_total{handler} 0.0" in exposed
+    assert f'forecourt_timer_runs_total{{outcome="error",{timer}}} 0.0' in exposed
+    assert f'forecourt_timer_runs_total{{outcome="ok",{timer}}}' in exposed
 
 
 async def test_events_of_one_aggregate_are_handled_in_order(probe: Probe) -> None:

@@ -6,13 +6,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.projections import folding, follower, tables
 from forecourt.projections.checkpoint import Moved, Standing, classify, move
 from forecourt.projections.projection import Projection
 from forecourt.projections.rebuild import Rebuild, drop_retired, quarantined
+from forecourt.projections.runner import ProjectionRunner
 from forecourt.projections.tables import TableMismatch
+from forecourt.testing.probes import poll_async
 from tests.integration.projection_shop import (
     Bank,
     Closed,
@@ -137,6 +140,43 @@ async def test_a_standby_takes_over(shop: Bank) -> None:
         await asyncio.wait_for(second.leading.wait(), 10)
         position = await shop.tell(account(1), Deposited(amount=4))
         await shop.reached(position, "account")
+
+
+def leading(schema: str = "bank") -> float | None:
+    return REGISTRY.get_sample_value("forecourt_projection_leading", {"service": schema})
+
+
+def measured() -> list[str]:
+    """What is known of the read model of accounts."""
+    names = [f"forecourt_projection_{name}" for name in ("lag_events", "lag_seconds", "quarantined")]
+    labels = {"service": "bank", "projection": "account"}
+    return [name for name in names if REGISTRY.get_sample_value(name, labels) is not None]
+
+
+async def test_a_runner_that_never_led_says_so(shop: Bank) -> None:
+    ProjectionRunner("idle", (), shop.store, shop.codec, shop.pool)
+    ProjectionRunner("standby", (bank(),), shop.store, shop.codec, shop.pool)
+    assert (leading("idle"), leading("standby")) == (None, 0)
+
+
+async def test_what_was_measured_is_forgotten_with_the_lease(shop: Bank) -> None:
+    """One that leads no more would report its last lag for as long as it lives."""
+    async with running(shop.runner(bank())):
+        await poll_async(lambda: leading() == 1, what="a leader")
+        await poll_async(lambda: len(measured()) == 3, what="measures")
+    assert (leading(), measured()) == (0, [])
+
+
+async def test_a_runner_that_cannot_begin_does_not_lead(shop: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(*_: Any) -> None:
+        assert not leading()
+        raise TableMismatch("account: has other columns")
+
+    monkeypatch.setattr(ProjectionRunner, "_load", failing)
+    runner = shop.runner(bank())
+    async with running(runner):
+        await poll_async(lambda: runner.problem, what="a problem")
+        assert leading() == 0
 
 
 async def test_a_runner_whose_connections_are_cut_goes_on(shop: Bank) -> None:

@@ -17,11 +17,13 @@ from prometheus_client import REGISTRY
 
 from forecourt import migrations
 from forecourt.embedded.rabbitmq import EmbeddedRabbitMQ
-from forecourt.eventstore.port import StoredEvent
+from forecourt.eventstore.port import Batch, StoredEvent
 from forecourt.eventstore.postgres import PostgresEventStore
+from forecourt.lease import lease
 from forecourt.messaging.cloudevents import EXCHANGE, from_cloudevent
 from forecourt.messaging.publisher import ConfirmedPublisher
 from forecourt.messaging.relay import Relay
+from forecourt.testing.probes import poll_async
 from tests.integration.messaging_tools import HERE, channel, eventually, new_event, take_all
 
 pytestmark = pytest.mark.integration
@@ -154,12 +156,12 @@ async def test_every_event_arrives_whole_in_order_and_once(shop: Shop) -> None:
     async with running(shop.relay()):
         await shop.append(500)
         await eventually(shop.at_head)
+        await poll_async(lambda: metric("forecourt_relay_lag_events", shop) == 0, what="no lag")
     received = shop.received()
     assert [event.id for event in received] == await shop.stored()
     originals = [event async for batch in shop.store.read_all() for event in batch.events]
     assert received == originals
     assert metric("forecourt_relay_confirmed_events_total", shop) == 1000
-    assert metric("forecourt_relay_lag_events", shop) == 0
 
 
 async def test_only_the_named_categories_are_published(shop: Shop) -> None:
@@ -207,6 +209,36 @@ async def test_two_relays_of_one_name_publish_nothing_twice_and_the_second_takes
     await standby
     assert second.confirmed == await shop.store.head()
     assert [event.id for event in shop.received()] == await shop.stored()
+
+
+async def test_a_relay_that_never_led_says_so(shop: Shop) -> None:
+    """Else nothing would be known where none of them leads."""
+
+    def leading() -> float | None:
+        return REGISTRY.get_sample_value("forecourt_relay_leading", {"service": shop.name})
+
+    async with lease(shop.pool, f"relay:{shop.name}", asyncio.Event()), running(shop.relay()):
+        assert leading() == 0
+
+
+class Stalled:
+    """A store whose subscription gives nothing."""
+
+    def __init__(self, store: PostgresEventStore) -> None:
+        self.head, self.read_all = store.head, store.read_all
+
+    async def subscribe(self, **_: Any) -> AsyncIterator[Batch]:
+        await asyncio.Event().wait()
+        yield Batch([], 0, True)
+
+
+async def test_the_lag_is_measured_although_nothing_is_read(shop: Shop) -> None:
+    await shop.append(10)
+    stalled: Any = Stalled(shop.store)
+    relay = Relay(name=shop.name, store=stalled, pool=shop.pool, amqp_uri=shop.amqp_uri)
+    async with running(relay):
+        await poll_async(lambda: metric("forecourt_relay_lag_seconds", shop) > 0, 30, what="lag")
+        assert metric("forecourt_relay_lag_events", shop) == 10
 
 
 async def test_a_relay_that_loses_its_lease_begins_again(shop: Shop) -> None:

@@ -170,6 +170,16 @@ class EventStore(Protocol):
         """Let go of connections; appends under way are finished first."""
 
 
+async def age_after(
+    store: EventStore, position: int, categories: Collection[str] | None, now: datetime
+) -> float:
+    """Seconds since the first event above ``position``, 0 where there is none."""
+    async for batch in store.read_all(after=position, categories=categories, page=1):
+        if batch.events:
+            return max(0.0, (now - batch.events[0].time).total_seconds())
+    return 0.0
+
+
 def check_append(stream: str, events: Sequence[NewEvent], expected: int) -> None:
     """Raise `InvalidAppend`, naming the field, where an append breaks a rule of the port."""
     if not _STREAM.fullmatch(stream):

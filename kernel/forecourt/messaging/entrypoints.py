@@ -229,6 +229,9 @@ class OnEvent(Consumer):  # type: ignore[misc]  # nameko has no types
             raise ConfigurationError(f"{self.queue_name}: a handler must be async")
         self.stored_types = self.types_in(self.runtime.service.registry, self.queue_name)
         self._seconds = HANDLER_SECONDS.labels(service, self.method_name)
+        # From the start, so that Prometheus sees the first event that is put off or parked as an increase.
+        for counter in (RETRIES, PARKED):
+            counter.labels(service, self.method_name)
         super().setup()
 
     def types_in(self, registry: Registry, queue: str) -> frozenset[str]:

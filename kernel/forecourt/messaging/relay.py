@@ -12,7 +12,6 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
@@ -20,7 +19,7 @@ from prometheus_client import Gauge
 
 from forecourt import logs, tracing
 from forecourt.clock import Clock, SystemClock
-from forecourt.eventstore.port import Batch, EventStore, StoredEvent, StoreUnavailable
+from forecourt.eventstore.port import Batch, EventStore, StoredEvent, StoreUnavailable, age_after
 from forecourt.eventstore.postgres import LOST
 from forecourt.lease import Lease
 from forecourt.messaging.cloudevents import routing_key, to_cloudevent
@@ -40,6 +39,9 @@ PENDING = 2_000
 
 SAVE_SECONDS = 0.2
 """How often the checkpoint is written, while it moves."""
+
+REPORT_SECONDS = 2.0
+"""How often lag is measured."""
 
 DRAIN_SECONDS = 5.0
 """How long a relay that stops waits for the confirms still due."""
@@ -63,7 +65,6 @@ class _Pending(NamedTuple):
 
     position: int
     events: int
-    oldest: datetime | None
     spans: "Sequence[Span]" = ()
 
 
@@ -92,7 +93,8 @@ class Relay:
         self._categories = categories
         self._clock = clock or SystemClock()
         self._lease = Lease(pool, f"relay:{name}")
-        # From the start, so that Prometheus sees the first event of each name as an increase.
+        # From the start: a relay on standby says so, and Prometheus sees the first event of each name as an increase.
+        LEADING.labels(name)
         for stored_type in types:
             RELAYED_BY_NAME.labels(name, _short(stored_type))
         self._pending: deque[_Pending] = deque()
@@ -102,7 +104,6 @@ class Relay:
         self._saving = asyncio.Lock()
         self._confirmed = 0
         self._saved = 0
-        self._head = 0
 
     @property
     def confirmed(self) -> int:
@@ -127,7 +128,7 @@ class Relay:
                 await self._lease.release()
 
     async def _lead(self, stop: asyncio.Event) -> None:
-        self._confirmed = self._saved = self._head = await self._load()
+        self._confirmed = self._saved = await self._load()
         self._pending.clear()
         self._pending_events = 0
         self._room.set()
@@ -138,6 +139,7 @@ class Relay:
             for work in (
                 self._follow(publisher),
                 self._save_often(),
+                self._report(),
                 _watch(publisher),
                 self._lease.lost.wait(),
                 stop.wait(),
@@ -160,9 +162,7 @@ class Relay:
         async for batch in self._store.subscribe(
             after=self._confirmed, categories=self._categories, page=PAGE
         ):
-            self._head = max(self._head, batch.position)
             self._accept(batch, publisher)
-            self._measure()
             if self._pending_events >= PENDING:
                 self._room.clear()
                 await self._room.wait()
@@ -173,8 +173,7 @@ class Relay:
         messages = (
             [_outgoing(event) for event in events] if tracing.tracer is None else _traced(events, spans)
         )
-        oldest = events[0].time if events else None
-        self._pending.append(_Pending(batch.position, len(events), oldest, spans))
+        self._pending.append(_Pending(batch.position, len(events), spans))
         self._pending_events += len(events)
         publisher.submit(messages, batch.position)
         for stored_type, count in Counter(e.type for e in events).items():
@@ -201,22 +200,24 @@ class Relay:
             self._room.set()
         self._moved.set()
 
-    def _measure(self) -> None:
-        oldest = next((pending.oldest for pending in self._pending if pending.oldest), None)
-        age = (self._clock.now() - oldest).total_seconds() if oldest else 0.0
-        RELAY_LAG_EVENTS.labels(self._name).set(max(self._head - self._confirmed, 0))
-        RELAY_LAG_SECONDS.labels(self._name).set(max(age, 0.0))
+    async def _report(self) -> None:
+        """Measure the lag by what the store has, for ever: by what was read, a stalled subscription has none."""
+        while True:
+            # This first: what is appended between the two must not look like work already done.
+            position = self._confirmed
+            behind = max(0, await self._store.head() - position)
+            now = self._clock.now()
+            age = await age_after(self._store, position, self._categories, now) if behind else 0.0
+            RELAY_LAG_EVENTS.labels(self._name).set(behind)
+            RELAY_LAG_SECONDS.labels(self._name).set(age)
+            await asyncio.sleep(REPORT_SECONDS)
 
     async def _save_often(self) -> None:
-        """Write the checkpoint while it moves, and measure the lag even while nothing moves."""
+        """Write the checkpoint while it moves."""
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), 2.0)
+            await self._moved.wait()
             await asyncio.sleep(SAVE_SECONDS)
             await self._save()
-            if self._pending:
-                self._head = max(self._head, await self._store.head())
-            self._measure()
 
     async def _save(self) -> None:
         async with self._saving:

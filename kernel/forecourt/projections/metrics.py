@@ -4,6 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _LABELS = ("service", "projection")
 
+LEADING = Gauge("forecourt_projection_leading", "1 in the process that folds, 0 on standby", ("service",))
 LAG_EVENTS = Gauge(
     "forecourt_projection_lag_events",
     "Positions between the end of the event store and what a read model is folded up to",

@@ -18,7 +18,7 @@ import structlog
 from forecourt import logs
 from forecourt.clock import Clock, SystemClock
 from forecourt.codec import Codec
-from forecourt.eventstore.port import Batch, EventStore
+from forecourt.eventstore.port import Batch, EventStore, age_after
 from forecourt.lease import lease
 from forecourt.projections import metrics, tables
 from forecourt.projections.checkpoint import CheckpointMoved
@@ -71,6 +71,9 @@ class ProjectionRunner:
         self._pool = pool
         self._clock = clock or SystemClock()
         self._targets: list[Target] = []
+        if self.projections:
+            # From the start, so that it is seen where none leads.
+            metrics.LEADING.labels(schema)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work, or stand by, until ``stop`` is set."""
@@ -96,7 +99,7 @@ class ProjectionRunner:
                 failures += 1
                 await wait(stop, delay)
             finally:
-                self.leading.clear()
+                self._stand_down()
 
     async def _lead(self, stop: asyncio.Event, lost: asyncio.Event) -> None:
         self.leading.set()
@@ -105,9 +108,19 @@ class ProjectionRunner:
         if lost.is_set():
             raise ConnectionError("the connection that holds the lease was lost")
 
+    def _stand_down(self) -> None:
+        """What was measured while leading is not true for long."""
+        self.leading.clear()
+        metrics.LEADING.labels(self.schema).set(0)
+        for projection in self.projections:
+            for gauge in (metrics.LAG_EVENTS, metrics.LAG_SECONDS, metrics.QUARANTINED):
+                gauge.remove(self.schema, projection.name)
+
     async def _until_regrouped(self, stop: asyncio.Event, lost: asyncio.Event) -> None:
         """Follow with today's groups until one of them has caught up with another, or the work has to end."""
         self._targets, unbuilt = await self._load()
+        # Not before: one that cannot even load does no work, however often it gets the lease.
+        metrics.LEADING.labels(self.schema).set(1)
         groups = grouped(self._targets)
         jobs: list[Coroutine[Any, Any, Any]] = [self._report(), self._tidy(), stop.wait(), lost.wait()]
         # One that is behind, and one build, at a time: each wants its share of the connections.
@@ -203,7 +216,8 @@ class ProjectionRunner:
                 position = target.position
                 behind = max(0, await self._store.head() - position)
                 metrics.LAG_EVENTS.labels(*labels).set(behind)
-                age = await self._oldest_age(position, target.categories) if behind else 0.0
+                now, categories = self._clock.now(), target.categories
+                age = await age_after(self._store, position, categories, now) if behind else 0.0
                 metrics.LAG_SECONDS.labels(*labels).set(age)
             await asyncio.sleep(REPORT_SECONDS)
 
@@ -212,15 +226,6 @@ class ProjectionRunner:
         while True:
             await drop_left_over(self._pool, self.schema)
             await asyncio.sleep(TIDY_SECONDS)
-
-    async def _oldest_age(self, after: int, categories: frozenset[str] | None) -> float:
-        """Seconds since the first event above ``after``, 0 when there is none."""
-        batches = self._store.read_all(after=after, categories=categories, page=1)
-        async with contextlib.aclosing(_closable(batches)) as pages:
-            async for batch in pages:
-                if batch.events:
-                    return max(0.0, (self._clock.now() - batch.events[0].time).total_seconds())
-        return 0.0
 
 
 async def _until_near(batches: AsyncIterator[Batch], ahead: Target) -> AsyncIterator[Batch]:

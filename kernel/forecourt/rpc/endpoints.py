@@ -104,10 +104,9 @@ class _Endpoint:
         self._decider: Decider[Any] = rpc.decider or _NO_DECIDER
         self._reads = with_owners(rpc.reads)
         self._outcome = outcome_writer(method) if rpc.decider is not None else _lazily(method)
-        writes = rpc.kind is Kind.COMMAND
         outcomes, seconds = (
             (metrics.COMMANDS, metrics.COMMAND_SECONDS)
-            if writes
+            if rpc.writes
             else (metrics.QUERIES, metrics.QUERY_SECONDS)
         )
         self._outcomes = outcomes
@@ -138,8 +137,9 @@ class _Endpoint:
         except Exception as error:  # every error is answered in one place
             await self._fail(servicer, error, request)
             raise
+        finally:
+            self._seconds.observe(perf_counter() - started)
         self._ok.inc()
-        self._seconds.observe(perf_counter() - started)
         return answer
 
     async def unary(self, request: bytes, servicer: Servicer) -> bytes:
@@ -158,8 +158,9 @@ class _Endpoint:
         except Exception as error:  # every error is answered in one place
             await self._fail(servicer, error, request)
             raise
+        finally:
+            self._seconds.observe(perf_counter() - started)
         self._ok.inc()
-        self._seconds.observe(perf_counter() - started)
         return answer
 
     async def client_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> bytes:
@@ -177,8 +178,9 @@ class _Endpoint:
         except Exception as error:  # every error is answered in one place
             await self._fail(servicer, error)
             raise
+        finally:
+            self._seconds.observe(perf_counter() - started)
         self._ok.inc()
-        self._seconds.observe(perf_counter() - started)
         return answer
 
     async def server_stream(self, request: bytes, servicer: Servicer) -> None:
@@ -218,8 +220,9 @@ class _Endpoint:
         except Exception as error:  # every error is answered in one place
             await self._fail(servicer, error)
             raise
+        finally:
+            self._seconds.observe(perf_counter() - started)
         self._ok.inc()
-        self._seconds.observe(perf_counter() - started)
 
     # --- steps
 

@@ -1,7 +1,7 @@
 """One gRPC server for any set of services: health, reflection, limits, keep-alive, and an orderly end."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from forecourt import logs, tracing
+from forecourt.http import Check, outcome_of
 from forecourt.rpc.binding import Api
 from forecourt.rpc.endpoints import Backend, handlers
 from forecourt.rpc.tls import Tls
@@ -19,6 +20,9 @@ log = logs.get(__name__)
 
 
 _METADATA_BYTES = 16 * 1024
+
+HEALTH_SECONDS = 1.0
+"""Between two rounds of the checks that health goes by."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,18 @@ class GrpcServer:
         *,
         tls: Tls | None = None,
         reflected: bool = True,
+        checks: Mapping[str, Check] | None = None,
     ) -> None:
-        """Without ``tls`` the server speaks plain text."""
+        """Without ``tls`` the server speaks plain text. It says "serving" while all ``checks`` pass."""
         self._apis = apis
         self._limits = limits or Limits()
         self._tls = tls
         self._reflected = reflected
         self._server: grpc.aio.Server | None = None
         self._health = health.aio.HealthServicer()
+        self._checks = dict(checks or {})
+        self._failing: list[str] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.port = 0
         self.mtls_port = 0
 
@@ -80,11 +88,31 @@ class GrpcServer:
         if self._reflected:
             reflection.enable_server_reflection(names, server)
         self._listen(server, host, port)
+        await self._look()
         await server.start()
-        for name in ("", *(api.full_name for api, _ in self._apis)):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        if self._checks:
+            self._watching = asyncio.create_task(self._keep_looking())
         self._server = server
         return self.port
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_SECONDS)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Say whether calls can be answered. Calls that come nevertheless are taken as ever."""
+        names = list(self._checks)
+        outcomes = await asyncio.gather(*(outcome_of(self._checks[name]) for name in names))
+        failing = [name for name, outcome in zip(names, outcomes, strict=True) if outcome != "ok"]
+        if failing == self._failing:
+            return
+        if failing or self._failing:
+            log.warning("health has changed", failing=failing)
+        self._failing = failing
+        answers = health_pb2.HealthCheckResponse
+        for name in ("", *(api.full_name for api, _ in self._apis)):
+            await self._health.set(name, answers.NOT_SERVING if failing else answers.SERVING)
 
     def _listen(self, server: grpc.aio.Server, host: str, port: int) -> None:
         tls = self._tls
@@ -103,6 +131,8 @@ class GrpcServer:
         """Say "not serving", take no new calls, finish those under way, stop."""
         if self._server is None:
             return
+        if self._watching is not None:
+            self._watching.cancel()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._limits.notice_seconds)
         await self._server.stop(self._limits.drain_seconds)

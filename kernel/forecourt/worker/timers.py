@@ -47,6 +47,9 @@ class Every(Timer):  # type: ignore[misc]  # nameko has no types
         if not inspect.iscoroutinefunction(getattr(self.container.service_cls, self.method_name)):
             raise ConfigurationError(f"{name}: a timer must be async")
         self._name = name
+        # From the start, so that Prometheus sees the first run of each outcome, and a timer that never runs.
+        for outcome in ("ok", "error"):
+            TIMER_RUNS.labels(self.container.service_name, self.method_name, outcome)
 
     def handle_timer_tick(self) -> None:
         """Start a run, where it is this process's turn. Called by nameko."""
