@@ -50,9 +50,7 @@ def quantile(metric: str, share: float, *labels: str) -> str:
 
 OPERATIONS: dict[str, Sequence[Panel]] = {
     "Processes": (
-        Panel(
-            "Processes that answer", {"{{app}} {{role}}": 'sum by (app, role) (up{job="forecourt"})'}
-        ),
+        Panel("Processes that answer", {"{{app}} {{role}}": 'sum by (app, role) (up{job="forecourt"})'}),
         Panel("Memory", {"{{app}} {{role}}": "sum by (app, role) (process_resident_memory_bytes)"}, "bytes"),
         Panel("CPU", {"{{app}} {{role}}": rate("process_cpu_seconds_total", "app", "role")}, "percentunit"),
     ),

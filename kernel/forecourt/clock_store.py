@@ -133,8 +133,10 @@ class ClockFollower:
                 while True:
                     self._news.clear()
                     self.clock.apply(_setting(await connection.fetchrow(_READ)))
+                    # Not wait_for, which in Python 3.11 swallows a cancellation that comes together with the news.
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._news.wait(), POLL_SECONDS)
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await self._news.wait()
             finally:
                 if not connection.is_closed():
                     await connection.remove_listener(CHANNEL, self._notified)

@@ -85,6 +85,22 @@ async def test_a_follower_goes_on_after_an_error_that_nobody_foresaw(
         await follower.close()
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_follower_ends_although_news_comes_at_that_moment(
+    pool: "asyncpg.Pool[asyncpg.Record]", turns: int
+) -> None:
+    """Whoever waits with `asyncio.wait_for` in Python 3.11 may not notice that it was cancelled."""
+    follower = await ClockFollower.open(pool)
+    await poll_async(lambda: bool(follower._news._waiters), what="the follower to wait")
+    follower._notified()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    ending = asyncio.create_task(follower.close())
+    done, _ = await asyncio.wait({ending}, timeout=5)
+    ending.cancel()
+    assert done
+
+
 async def test_time_is_never_set_back(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
     store = ClockStore(pool)
     await store.set(FAR)

@@ -122,7 +122,8 @@ class Relay:
                 RELAY_ERRORS.labels(self._name).inc()
                 log.warning("relay begins again", relay=self._name, error=type(error).__name__)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await stop.wait()
             finally:
                 LEADING.labels(self._name).set(0)
                 await self._lease.release()

@@ -459,7 +459,8 @@ async def _until_lost(connection: Any, lost: asyncio.Event) -> None:
     """Return when a connection has ended, or does not answer any more."""
     while not lost.is_set():
         try:
-            await asyncio.wait_for(lost.wait(), HEARTBEAT_SECONDS)
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                await lost.wait()
         except TimeoutError:
             try:
                 await connection.execute("SELECT 1", timeout=HEARTBEAT_SECONDS)
