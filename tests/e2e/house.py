@@ -65,6 +65,12 @@ class House:
         """Wait until everything that happened has had its consequences."""
         return await settled(self.database_url, self.amqp_uri, PROJECTED, timeout=SECONDS)
 
+    async def now(self) -> datetime:
+        """The platform's time."""
+        async with asyncpg.create_pool(self.database_url, min_size=1, max_size=1) as pool:
+            setting = await ClockStore(pool).read()
+        return setting.at(datetime.now(UTC))
+
     async def set_clock(self, moment: datetime) -> None:
         """Let time pass until ``moment``."""
         async with asyncpg.create_pool(self.database_url, min_size=1, max_size=1) as pool:

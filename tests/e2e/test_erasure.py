@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -19,7 +19,7 @@ from forecourt.projections.rebuild import Rebuild
 from forecourt.runtime import Runtime
 from forecourt.testing.probes import poll_async
 from service_desk.return_visit import FORMS
-from tests.e2e.house import NOON, House
+from tests.e2e.house import House
 from tests.e2e.stories import MODEL, REPAIR_LINES, SALE_LINES, VINS, receive_car
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
@@ -140,8 +140,9 @@ async def registered(house: House) -> tuple[Any, str]:
     await amy("sales.QualifyLead", lead_id=lead.id, customer_id=answer.id)
     await complained(amy, answer.id)
     await repaired(amy, answer.id)
-    await courted_in_vain(amy, answer.id)
-    await booked(amy, answer.id)
+    hour = (await house.now()).replace(minute=0, second=0, microsecond=0)
+    await courted_in_vain(amy, answer.id, hour)
+    await booked(amy, answer.id, hour)
     await house.settled()
     await asked_afterwards(house, amy, answer.id)
     await house.settled()
@@ -202,13 +203,13 @@ async def repaired(amy: Any, customer_id: str) -> None:
     )
 
 
-async def courted_in_vain(amy: Any, customer_id: str) -> None:
+async def courted_in_vain(amy: Any, customer_id: str, now: datetime) -> None:
     """A test drive with an impression, a lost sale, and an order that was cancelled."""
     vin = next(VINS)
     await receive_car(amy, vin)
     opened = await amy("sales.OpenOpportunity", customer_id=customer_id, model=MODEL)
     one = {"opportunity_id": opened.id}
-    starts_at = NOON + timedelta(hours=1)
+    starts_at = now + timedelta(hours=1)
     drive = await amy("sales.ScheduleTestDrive", **one, vin=vin, starts_at=starts_at)
     await amy("sales.CompleteTestDrive", **one, odometer_km=12, impression=NOTE)
     assert drive.id
@@ -217,18 +218,18 @@ async def courted_in_vain(amy: Any, customer_id: str) -> None:
     await amy("sales.CancelOrder", order_id=placed.id, reason=NOTE)
 
 
-async def booked(amy: Any, customer_id: str) -> None:
+async def booked(amy: Any, customer_id: str, now: datetime) -> None:
     """An appointment with remarks, and another one that was called off."""
     vin = next(VINS)
     common = {"customer_id": customer_id, "vin": vin, "kind": "WORK_KIND_REPAIR", "remarks": NOTE}
-    await amy("service_desk.BookAppointment", **common, starts_at=NOON + timedelta(hours=2))
-    asked = await amy("service_desk.RequestAppointment", **common, wished_for=NOON + timedelta(days=1))
+    await amy("service_desk.BookAppointment", **common, starts_at=now + timedelta(hours=2))
+    asked = await amy("service_desk.RequestAppointment", **common, wished_for=now + timedelta(days=1))
     await amy("service_desk.CancelAppointment", appointment_id=asked.id, reason=NOTE)
 
 
 async def asked_afterwards(house: House, amy: Any, customer_id: str) -> None:
     """The return visit after the complaint, with a remark."""
-    await house.set_clock(NOON + timedelta(days=8))
+    await house.set_clock(await house.now() + timedelta(days=8))
 
     async def due() -> list[Any]:
         found = await amy("service_desk.ListReturnVisits", customer_id=customer_id)

@@ -111,7 +111,7 @@ async def test_restored_with_and_without_keys(source: Source, postgres_server: P
     await source.create()
     url = postgres_server.create_database()
     try:
-        assert "enc:v1:" in source.plain()
+        assert "enc:v2:" in source.plain()
         assert NAME not in source.plain(), "personal data is nowhere in clear"
         restored = source.settings.model_copy(update={"database_url": url})
         await backup.restore(source.folder, source.keys, url)
