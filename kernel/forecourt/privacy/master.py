@@ -10,9 +10,10 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import aiohttp
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -25,7 +26,7 @@ class MasterKeyUnavailable(Unavailable):
     """The server that holds the master key does not answer, or refuses us."""
 
 
-class Wrapped(NamedTuple):
+class Wrapped(msgspec.Struct, frozen=True):
     """A person's key as it is stored: encrypted with the master key of that id."""
 
     master_id: str
