@@ -52,8 +52,8 @@ async def owe(amy: Client, ben: Client) -> dict[str, Any]:
     return one | {"amount": {"amount": "0.50", "currency": "CNY"}, "reason": "rounding"}
 
 
-async def claim(amy: Client, ben: Client) -> dict[str, Any]:
-    """A repair under warranty that Amy claims from the manufacturer."""
+async def dispatched(ben: Client) -> dict[str, Any]:
+    """A repair order that Ben opened, up to where work may start."""
     opened = await ben(
         "service_desk.OpenRepairOrder",
         customer_id=await register(ben),
@@ -67,6 +67,12 @@ async def claim(amy: Client, ben: Client) -> dict[str, Any]:
     await ben("service_desk.QuoteRepair", **one, lines=REPAIR_LINES)
     await ben("service_desk.ApproveQuote", **one, quote_version=1, agreement="AGREEMENT_SIGNATURE")
     await ben("service_desk.DispatchTechnician", **one, technician_id="T-07", bay="B2")
+    return one
+
+
+async def claim(amy: Client, ben: Client) -> dict[str, Any]:
+    """A repair under warranty that Amy claims from the manufacturer."""
+    one = await dispatched(ben)
     await ben("service_desk.StartWork", **one)
     await ben("service_desk.CompleteWork", **one)
     await amy("service_desk.PassInspection", **one, inspector_id="T-01")
@@ -74,7 +80,7 @@ async def claim(amy: Client, ben: Client) -> dict[str, Any]:
     await ben(
         "service_desk.InvoiceRepair",
         **one,
-        invoice_number=f"R-{opened.id[:8]}",
+        invoice_number=f"R-{one['repair_order_id'][:8]}",
         lines=REPAIR_LINES,
         shares=[share],
     )
@@ -84,19 +90,7 @@ async def claim(amy: Client, ben: Client) -> dict[str, Any]:
 
 async def work(amy: Client, ben: Client) -> dict[str, Any]:
     """A repair that Amy completed, and after faults were found, Ben; neither says that it was them."""
-    opened = await amy(
-        "service_desk.OpenRepairOrder",
-        customer_id=await register(ben),
-        vin=next(VINS),
-        odometer_km=12_000,
-        kind="WORK_KIND_REPAIR",
-        symptoms=["noise from the front axle"],
-        adviser_id="A-01",
-    )
-    one = {"repair_order_id": opened.id}
-    await ben("service_desk.QuoteRepair", **one, lines=REPAIR_LINES)
-    await ben("service_desk.ApproveQuote", **one, quote_version=1, agreement="AGREEMENT_SIGNATURE")
-    await ben("service_desk.DispatchTechnician", **one, technician_id="T-07", bay="B2")
+    one = await dispatched(ben)
     await amy("service_desk.StartWork", **one)
     await amy("service_desk.CompleteWork", **one)
     await ben("service_desk.FailInspection", **one, inspector_id="T-01", findings=["it still rattles"])
