@@ -62,7 +62,7 @@ class Ticks:
 async def serving(backend: Backend, tls: Tls | None = None) -> AsyncIterator[GrpcServer]:
     """A server of the shop."""
     server = GrpcServer([(make_api(), backend)], Limits(notice_seconds=0.01, drain_seconds=1), tls=tls)
-    await server.start("localhost" if tls else "127.0.0.1", 0)
+    await server.start("127.0.0.1", 0)
     try:
         yield server
     finally:
@@ -273,7 +273,7 @@ def channel_to(
     # Each channel shall make a connection of its own.
     options = [("grpc.use_local_subchannel_pool", 1)]
     credentials = grpc.ssl_channel_credentials(authority.pair.certificate, *own)
-    return grpc.aio.secure_channel(f"localhost:{port}", credentials, options)
+    return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options)
 
 
 def secure_backend(folder: Path) -> Backend:
@@ -426,14 +426,14 @@ async def test_tls_turns_away_other_authorities_and_expired_certificates(
             async with channel_to(server.port, authority, certificate) as channel:
                 call = Client(channel, TOKEN).call("GetBasket", GET)
                 assert await call.code() is grpc.StatusCode.UNAVAILABLE
-        async with grpc.aio.insecure_channel(f"localhost:{server.port}") as plain:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as plain:
             assert await Client(plain, TOKEN).call("GetBasket", GET).code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_second_address_for_certificates_leaves_the_first_to_tokens(
     folder: Path, authority: DevelopmentAuthority
 ) -> None:
-    tls = replace(tls_of(folder), second=("localhost", 0))
+    tls = replace(tls_of(folder), second=("127.0.0.1", 0))
     async with (
         serving(secure_backend(folder), tls) as server,
         channel_to(server.port, authority) as people,
@@ -459,7 +459,7 @@ async def test_a_renewed_certificate_is_taken_up_and_a_broken_one_is_not(
         assert await answers(authority)
         (folder / "server.pem").write_text("nonsense")
         assert await answers(authority)
-        write(folder, "server", second.issue("server", hosts=["localhost"]))
+        write(folder, "server", second.issue("server", hosts=["127.0.0.1"]))
         assert await answers(second)
         assert not await answers(authority)
 
