@@ -218,7 +218,7 @@ async def test_a_connection_that_went_silent_is_given_up_with_all_that_is_cached
         finally:
             for row in rows:
                 os.kill(row["pid"], signal.SIGCONT)
-        await keys.close()
+            await keys.close()
 
 
 async def test_the_master_key_is_rotated_and_the_old_one_may_go(pool: Pool) -> None:
