@@ -166,10 +166,6 @@ class Registry:
         """The events that this service writes, by stored type."""
         return dict(self._own)
 
-    def own_categories(self) -> frozenset[str]:
-        """The categories of the streams that this service writes."""
-        return frozenset(self._categories[cls] for cls in self._own.values())
-
     def decode(self, stored: StoredEvent) -> Recorded[AnyEvent]:
         """The typed event. Raises `UndecodableEvent`."""
         return self.read(stored, None)

@@ -14,7 +14,7 @@ Rules that the conformance suite (`forecourt.testing.eventstore_suite`) holds ev
 """
 
 import re
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -174,10 +174,20 @@ async def age_after(
     store: EventStore, position: int, categories: Collection[str] | None, now: datetime
 ) -> float:
     """Seconds since the first event above ``position``, 0 where there is none."""
-    async for batch in store.read_all(after=position, categories=categories, page=1):
-        if batch.events:
-            return max(0.0, (now - batch.events[0].time).total_seconds())
-    return 0.0
+    batches = store.read_all(after=position, categories=categories, page=1)
+    try:
+        async for batch in batches:
+            if batch.events:
+                return max(0.0, (now - batch.events[0].time).total_seconds())
+        return 0.0
+    finally:
+        await close_batches(batches)
+
+
+async def close_batches(batches: AsyncIterator[Batch]) -> None:
+    """Let go of batches that are not read to their end: what was fetched ahead is given up now, not when collected."""
+    if isinstance(batches, AsyncGenerator):
+        await batches.aclose()
 
 
 def check_append(stream: str, events: Sequence[NewEvent], expected: int) -> None:

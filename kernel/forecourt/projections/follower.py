@@ -7,7 +7,7 @@ starts again from what the database says.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from uuid import UUID
 from forecourt import tracing
 from forecourt.codec import Codec
 from forecourt.events import Envelope, Recorded
-from forecourt.eventstore.port import Batch, StoredEvent
+from forecourt.eventstore.port import Batch, StoredEvent, close_batches
 from forecourt.projections import checkpoint
 from forecourt.projections.folding import Changes, Item, PutAside, RowsRefused, Step, Target, write
 from forecourt.projections.projection import Key
@@ -101,8 +101,7 @@ class Follower:
                         task.cancel()
                         with contextlib.suppress(asyncio.CancelledError, Exception):
                             await task
-                if isinstance(batches, AsyncGenerator):
-                    await batches.aclose()
+                await close_batches(batches)
 
     def _span_of(self, batch: Batch) -> Callable[[asyncio.Future[None]], None] | None:
         """What ends the span of a batch, where it has one."""

@@ -24,7 +24,7 @@ import structlog
 from forecourt.codec import Codec
 from forecourt.connections import PATIENT_SECONDS
 from forecourt.errors import Refused
-from forecourt.eventstore.port import Batch, EventStore
+from forecourt.eventstore.port import Batch, EventStore, close_batches
 from forecourt.projections import tables
 from forecourt.projections.collecting import collecting_rarely
 from forecourt.projections.folding import Changes, Target, load_target
@@ -277,8 +277,7 @@ async def _cut(batches: AsyncIterator[Batch], until: int) -> AsyncGenerator[Batc
                 return
             yield batch
     finally:
-        if isinstance(batches, AsyncGenerator):
-            await batches.aclose()
+        await close_batches(batches)
 
 
 async def _columns(connection: Any, schema: str, relation: str) -> dict[str, str]:

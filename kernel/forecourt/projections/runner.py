@@ -9,8 +9,7 @@ drop what is in memory, wait a little, and start again from what the database sa
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -18,7 +17,7 @@ import structlog
 from forecourt import logs
 from forecourt.clock import Clock, SystemClock
 from forecourt.codec import Codec
-from forecourt.eventstore.port import Batch, EventStore, age_after
+from forecourt.eventstore.port import Batch, EventStore, age_after, close_batches
 from forecourt.lease import lease
 from forecourt.projections import metrics, tables
 from forecourt.projections.checkpoint import CheckpointMoved
@@ -229,16 +228,13 @@ class ProjectionRunner:
 
 
 async def _until_near(batches: AsyncIterator[Batch], ahead: Target) -> AsyncIterator[Batch]:
-    async with contextlib.aclosing(_closable(batches)) as pages:
-        async for batch in pages:
+    try:
+        async for batch in batches:
             yield batch
             if batch.caught_up and ahead.position - batch.position <= TOGETHER:
                 return
-
-
-async def _closable(batches: AsyncIterator[Batch]) -> AsyncGenerator[Batch, None]:
-    async for batch in batches:
-        yield batch
+    finally:
+        await close_batches(batches)
 
 
 def grouped(targets: Sequence[Target]) -> list[list[Target]]:
