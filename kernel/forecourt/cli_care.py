@@ -20,6 +20,7 @@ from forecourt import logs
 from forecourt.config import ConfigError, Settings, load
 from forecourt.console import answering, operate, out
 from forecourt.discovery import find_profile, find_services
+from forecourt.waiting import cancel_and_wait
 
 log = logs.get(__name__)
 
@@ -277,8 +278,7 @@ async def _until(found: AsyncIterator[Any], stop: asyncio.Event) -> AsyncIterato
             coming = asyncio.ensure_future(anext(found))
             await asyncio.wait([coming, stopped], return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+                await cancel_and_wait(coming)
                 return
             try:
                 yield coming.result()

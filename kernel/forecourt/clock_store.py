@@ -6,7 +6,6 @@ NOTIFY, and look by themselves every second. Time cannot be changed where ``FORE
 """
 
 import asyncio
-import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -14,8 +13,9 @@ import asyncpg
 
 from forecourt import logs, migrations
 from forecourt.clock import ClockSetting, VirtualClock
+from forecourt.connections import keep_listening
 from forecourt.errors import InvalidInput, Refused
-from forecourt.eventstore.postgres import LOST
+from forecourt.waiting import cancel_and_wait, wait
 
 log = logs.get(__name__)
 
@@ -105,26 +105,16 @@ class ClockFollower:
     async def open(cls, pool: "asyncpg.Pool[asyncpg.Record]") -> Self:
         """Start following; the clock shows the shared time when this returns."""
         follower = cls(pool, VirtualClock(await ClockStore(pool).read()))
-        follower._task = asyncio.create_task(follower._follow())
+        # Whatever it is, time must not stand still here for ever while it runs elsewhere.
+        follower._task = asyncio.create_task(
+            keep_listening(follower._listen, "the clock's setting is not readable", seconds=POLL_SECONDS)
+        )
         return follower
 
     async def close(self) -> None:
         """Stop following."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _follow(self) -> None:
-        while True:
-            try:
-                await self._listen()
-            except LOST as error:
-                log.warning("clock setting not readable", error=type(error).__name__)
-            except Exception:
-                # Whatever it is, time must not stand still here for ever while it runs elsewhere.
-                log.exception("clock setting not readable")
-            await asyncio.sleep(POLL_SECONDS)
+            await cancel_and_wait(self._task)
 
     async def _listen(self) -> None:
         async with self._pool.acquire() as connection:
@@ -133,10 +123,7 @@ class ClockFollower:
                 while True:
                     self._news.clear()
                     self.clock.apply(_setting(await connection.fetchrow(_READ)))
-                    # Not wait_for, which in Python 3.11 swallows a cancellation that comes together with the news.
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(POLL_SECONDS):
-                            await self._news.wait()
+                    await wait(self._news, POLL_SECONDS)
             finally:
                 if not connection.is_closed():
                     await connection.remove_listener(CHANNEL, self._notified)

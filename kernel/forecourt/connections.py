@@ -1,14 +1,35 @@
-"""Pools of connections to PostgreSQL, whose statements end even where the server falls silent."""
+"""Pools of connections to PostgreSQL whose statements end even where the server falls silent, and listeners on them."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
+
+from forecourt import logs
+from forecourt.waiting import end_if_cancelled
+
+log = logs.get(__name__)
 
 STATEMENT_SECONDS = 30.0
 """How long a statement may take, unless a process is told otherwise."""
 
 PATIENT_SECONDS = 24 * 3600.0
 """The same for statements that take as long as a table is large, or wait for such: given to each of them."""
+
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+)
+"""What a server that is gone, restarting or full looks like."""
 
 _NOTICE_LOST_CLIENTS = {
     "tcp_keepalives_idle": "15",
@@ -51,3 +72,28 @@ async def open_pool(
 
 async def _leave_as_it_is(connection: object) -> None:
     """In the place of asyncpg's reset; a transaction that was left open is rolled back before it."""
+
+
+async def keep_listening(
+    listen: Callable[[], Awaitable[None]],
+    what: str,
+    *,
+    seconds: float,
+    between: Callable[[], None] | None = None,
+) -> None:
+    """Listen for ever: ``seconds`` after it ended, again, whatever ended it.
+
+    ``what`` is logged where it was anything but a connection that was lost. ``between`` is called each time.
+    """
+    while True:
+        try:
+            await listen()
+        except LOST as error:
+            end_if_cancelled(error)
+            log.debug(what, error=type(error).__name__)
+        except Exception:
+            # Whoever listens must not become deaf for good and never say so.
+            log.exception(what)
+        if between is not None:
+            between()
+        await asyncio.sleep(seconds)

@@ -14,8 +14,8 @@ from typing import Any
 import asyncpg
 
 from forecourt import logs
-from forecourt.eventstore.postgres import LOST
-from forecourt.waiting import wait
+from forecourt.connections import LOST
+from forecourt.waiting import end_if_cancelled, wait
 
 log = logs.get(__name__)
 
@@ -49,6 +49,7 @@ class Lease:
                 if await self.try_acquire():
                     return True
             except LOST as error:
+                end_if_cancelled(error)
                 log.warning("database does not answer", lease=self._name, error=type(error).__name__)
             await wait(stop, POLL_SECONDS)
         return False

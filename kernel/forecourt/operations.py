@@ -29,6 +29,7 @@ from forecourt.projections.projection import Projection
 from forecourt.projections.rebuild import Difference, Rebuild, drop_retired
 from forecourt.runtime import Runtime, open_pool
 from forecourt.service import Service
+from forecourt.waiting import cancel_and_wait
 
 
 async def rebuild(
@@ -264,8 +265,7 @@ async def run_platform(data: Path, *, together: bool, clock: str, out: Console) 
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+        await cancel_and_wait(starting)
         return
     platform = await starting
     try:

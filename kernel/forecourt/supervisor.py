@@ -19,6 +19,7 @@ import aiohttp
 
 from forecourt import logs
 from forecourt.clock import monotonic
+from forecourt.waiting import cancel_and_wait
 
 log = logs.get(__name__)
 
@@ -148,8 +149,7 @@ class Supervisor:
                 child.send(signal.SIGKILL)
                 await process.wait()
         if child.watch is not None:
-            child.watch.cancel()
-            await asyncio.gather(child.watch, return_exceptions=True)
+            await cancel_and_wait(child.watch)
 
     async def stop_all(self) -> None:
         """Stop all children, those started last first; the ones of no dependency on each other together."""

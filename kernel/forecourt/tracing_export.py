@@ -18,6 +18,7 @@ from opentelemetry.util.re import parse_env_headers
 
 from forecourt import logs
 from forecourt.metrics import SPANS
+from forecourt.waiting import cancel_and_wait
 
 log = logs.get(__name__)
 
@@ -60,8 +61,7 @@ class CollectorExport(SpanProcessor):
     async def stop(self) -> None:
         """Send what is left, if the collector answers in time."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel_and_wait(self._task)
         with suppress(TimeoutError):
             async with asyncio.timeout(TIMEOUT):
                 await self._send_all()

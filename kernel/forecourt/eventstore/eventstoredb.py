@@ -48,6 +48,7 @@ from forecourt.eventstore.port import (
     check_append,
 )
 from forecourt.eventstore.subscriptions import Arrivals, batches
+from forecourt.waiting import heeding_cancellation
 
 CALL_TIMEOUT = 10.0
 """Seconds that an append, a look at the end, or the start of a subscription may take."""
@@ -343,7 +344,8 @@ class _StreamDeleted(InvalidAppend):
 def _translated() -> Iterator[None]:
     """The one place where the client's errors become the port's."""
     try:
-        yield
+        with heeding_cancellation():
+            yield
     except NotFoundError:
         raise _NoStream("there is no such stream") from None
     except StreamIsDeletedError:
@@ -377,7 +379,7 @@ async def _stopping(response: AsyncRecordedEventIterator) -> AsyncIterator[None]
     try:
         yield
     finally:
-        with suppress(KurrentDBClientError):
+        with suppress(KurrentDBClientError), heeding_cancellation():
             await response.stop()
 
 

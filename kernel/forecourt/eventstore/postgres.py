@@ -24,7 +24,7 @@ from typing import Any, Self
 import asyncpg
 
 from forecourt import migrations
-from forecourt.connections import STATEMENT_SECONDS, open_pool
+from forecourt.connections import LOST, STATEMENT_SECONDS, keep_listening, open_pool
 from forecourt.eventstore.port import (
     PAGE,
     Append,
@@ -36,7 +36,7 @@ from forecourt.eventstore.port import (
     WrongExpectedVersion,
     check_append,
 )
-from forecourt.waiting import Company
+from forecourt.waiting import Company, cancel_and_wait, end_if_cancelled, wait
 
 GROUP_EVENTS = 500
 """Most events that one transaction takes."""
@@ -52,20 +52,6 @@ POLL_SECONDS = 1.0
 
 RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Seconds between the tries of an append whose connection broke. Repeating is safe: ids are compared."""
-
-LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    ConnectionError,
-    OSError,
-    TimeoutError,
-)
-"""What a server that is gone, restarting or full looks like."""
 
 _COLUMNS = (
     "position, stream, sequence, id, type, version, time, data, correlation_id, causation_id, "
@@ -289,9 +275,7 @@ class PostgresEventStore:
                 if batch.events:
                     yield batch
         finally:
-            upcoming.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await upcoming
+            await cancel_and_wait(upcoming)
 
     async def subscribe(
         self, *, after: int = 0, categories: Collection[str] | None = None, page: int = PAGE
@@ -322,9 +306,7 @@ class PostgresEventStore:
         if self._writer is not None:
             await self._writer
         if self._listener is not None:
-            self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
+            await cancel_and_wait(self._listener)
         if self._owns_pool:
             await self._pool.close()
 
@@ -361,28 +343,26 @@ class PostgresEventStore:
             async with self._pool.acquire(timeout=self._statement_seconds) as connection:
                 return list(await connection.fetch(query, *arguments))
         except LOST as error:
+            end_if_cancelled(error)
             raise StoreUnavailable(f"event store: {type(error).__name__}") from error
 
     def _listen(self) -> None:
         if self._listener is None or self._listener.done():
-            self._listener = asyncio.create_task(self._listen_for_ever())
+            self._listener = asyncio.create_task(
+                keep_listening(self._listen_once, "nobody listens for appends", seconds=POLL_SECONDS)
+            )
 
-    async def _listen_for_ever(self) -> None:
-        """Keep one connection that is told of appends, whatever happens to the server."""
+    async def _listen_once(self) -> None:
         channel = f"{self._schema}_event"
-        # A server that is gone turns the cancellation of this task into an error of its own: hence the condition.
-        while not self._closed:
-            with contextlib.suppress(*LOST):
-                async with self._pool.acquire() as connection:
-                    await connection.add_listener(channel, self._notified)
-                    try:
-                        while not connection.is_closed():  # noqa: ASYNC110 - the driver tells of no close
-                            await asyncio.sleep(POLL_SECONDS)
-                    finally:
-                        if not connection.is_closed():
-                            with contextlib.suppress(*LOST):
-                                await connection.remove_listener(channel, self._notified)
-            await asyncio.sleep(POLL_SECONDS)
+        async with self._pool.acquire() as connection:
+            await connection.add_listener(channel, self._notified)
+            try:
+                while not connection.is_closed():  # noqa: ASYNC110 - the driver tells of no close
+                    await asyncio.sleep(POLL_SECONDS)
+            finally:
+                if not connection.is_closed():
+                    with contextlib.suppress(*LOST):
+                        await connection.remove_listener(channel, self._notified)
 
     def _notified(self, *_: object) -> None:
         self._news.set()
@@ -390,9 +370,7 @@ class PostgresEventStore:
 
     async def _wait_for(self, news: asyncio.Event) -> None:
         """Return when something was appended, at the latest after `POLL_SECONDS`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):
-                await news.wait()
+        await wait(news, POLL_SECONDS)
 
 
 def _result_or_conflict(result: AppendResult | BaseException) -> AppendResult | WrongExpectedVersion:

@@ -6,13 +6,13 @@ larger than memory allows. So a task takes messages off the wire into a small qu
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import suppress
 from types import TracebackType
 
 from kurrentdbclient import RecordedEvent
 from kurrentdbclient.exceptions import KurrentDBClientError
 
 from forecourt.eventstore.port import Batch, StoredEvent, StoreUnavailable
+from forecourt.waiting import cancel_and_wait
 
 BUFFER = 100
 """Messages that may wait; the server is slowed down beyond it. Events have at most 1 MB."""
@@ -48,12 +48,12 @@ class Arrivals:
         traceback: TracebackType | None,
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
             # The task may still have its ending to say: room for that, or it would wait for ever.
             while not self._queue.empty():
                 self._queue.get_nowait()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await cancel_and_wait(self._task)
+            if not self._task.cancelled():
+                self._task.result()
 
     async def _take(self) -> None:
         ending = StoreUnavailable("event store: the subscription ended")

@@ -43,10 +43,10 @@ from prometheus_client import Gauge
 
 from forecourt import logs, tracing
 from forecourt.clock import monotonic
+from forecourt.connections import LOST
 from forecourt.errors import Unavailable
 from forecourt.events import AnyEvent, Event, ForeignEvent, Recorded
 from forecourt.eventstore.port import StoredEvent
-from forecourt.eventstore.postgres import LOST
 from forecourt.messaging import retries, topology
 from forecourt.messaging.cloudevents import MalformedCloudEvent, from_cloudevent
 from forecourt.messaging.forwarder import BROKER_TROUBLE, BrokerUnavailable, Forwarder

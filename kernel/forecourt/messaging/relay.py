@@ -19,12 +19,13 @@ from prometheus_client import Gauge
 
 from forecourt import logs, tracing
 from forecourt.clock import Clock, SystemClock
+from forecourt.connections import LOST
 from forecourt.eventstore.port import Batch, EventStore, StoredEvent, StoreUnavailable, age_after
-from forecourt.eventstore.postgres import LOST
 from forecourt.lease import Lease
 from forecourt.messaging.cloudevents import routing_key, to_cloudevent
 from forecourt.messaging.publisher import ConfirmedPublisher, Outgoing
 from forecourt.metrics import RELAY_ERRORS, RELAY_LAG_EVENTS, RELAY_LAG_SECONDS, RELAYED_BY_NAME
+from forecourt.waiting import cancel_and_wait, end_if_cancelled
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -119,6 +120,7 @@ class Relay:
                 LEADING.labels(self._name).set(1)
                 await self._lead(stop)
             except (*LOST, asyncpg.PostgresError, StoreUnavailable, CheckpointMoved, PublisherEnded) as error:
+                end_if_cancelled(error)
                 RELAY_ERRORS.labels(self._name).inc()
                 log.warning("relay begins again", relay=self._name, error=type(error).__name__)
                 with suppress(TimeoutError):
@@ -154,9 +156,7 @@ class Relay:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_and_wait(*tasks)
             await asyncio.to_thread(publisher.stop, DRAIN_SECONDS)
 
     async def _follow(self, publisher: ConfirmedPublisher) -> None:

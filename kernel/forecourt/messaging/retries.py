@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from forecourt.connections import LOST
 from forecourt.errors import ForecourtError, InvalidInput, Unavailable
-from forecourt.eventstore.postgres import LOST
 from forecourt.registry import UndecodableEvent
 
 ATTEMPTS = "attempts"

@@ -6,7 +6,6 @@ transaction that destroys it; while nobody listens for that (the connection is l
 """
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -17,13 +16,12 @@ import asyncpg
 
 from forecourt import logs
 from forecourt.config import ConfigError, Settings
-from forecourt.connections import PATIENT_SECONDS
+from forecourt.connections import PATIENT_SECONDS, keep_listening
 from forecourt.errors import DataDamaged
-from forecourt.eventstore.postgres import LOST
 from forecourt.privacy.cipher import KEY_BYTES, KeyedHash, PersonKey, new_key, randoms
 from forecourt.privacy.keys import Destroyed, Entry, OnDestroyed, Person, check_canonical, is_canonical
 from forecourt.privacy.master import MasterKey, MasterKeyUnavailable, Wrapped
-from forecourt.waiting import Company
+from forecourt.waiting import Company, cancel_and_wait
 
 log = logs.get(__name__)
 
@@ -106,7 +104,21 @@ class PostgresKeys:
             await master.close()
             raise
         listening = asyncio.Event()
-        keys._listener = asyncio.create_task(keys._listen_for_ever(listening))
+
+        def deaf() -> None:
+            """Nothing is kept until somebody listens again."""
+            keys._listening = False
+            keys._cache.clear()
+            listening.set()
+
+        keys._listener = asyncio.create_task(
+            keep_listening(
+                lambda: keys._listen_once(listening),
+                "nobody listens for destroyed keys",
+                seconds=RECONNECT_SECONDS,
+                between=deaf,
+            )
+        )
         await listening.wait()
         return keys
 
@@ -122,9 +134,7 @@ class PostgresKeys:
     async def close(self) -> None:
         """Stop listening and forget all keys."""
         if self._listener is not None:
-            self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
+            await cancel_and_wait(self._listener)
         self._cache.clear()
         self._hashes.clear()
         await self._master.close()
@@ -334,20 +344,6 @@ class PostgresKeys:
             self._cache.pop(person, None)
         for forget in self._forgetters:
             forget(person)
-
-    async def _listen_for_ever(self, ready: asyncio.Event) -> None:
-        while True:
-            # Whatever breaks it: nothing is cached meanwhile, and it is tried again.
-            try:
-                await self._listen_once(ready)
-            except LOST:
-                pass
-            except Exception:
-                log.exception("nobody listens for destroyed keys")
-            self._listening = False
-            self._cache.clear()
-            ready.set()
-            await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen_once(self, ready: asyncio.Event) -> None:
         async with self._pool.acquire() as connection:

@@ -6,7 +6,6 @@ starts again from what the database says.
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from forecourt.projections import checkpoint
 from forecourt.projections.folding import Changes, Item, PutAside, RowsRefused, Step, Target, write
 from forecourt.projections.projection import Key
 from forecourt.registry import UndecodableEvent
+from forecourt.waiting import cancel_and_wait
 
 _ENVELOPE = Envelope()
 
@@ -96,11 +96,7 @@ class Follower:
                         await self._settle(connection)
                 await self._settle(connection)
             finally:
-                for task in (upcoming, self._writing):
-                    if task is not None and not task.done():
-                        task.cancel()
-                        with contextlib.suppress(asyncio.CancelledError, Exception):
-                            await task
+                await cancel_and_wait(*(task for task in (upcoming, self._writing) if task is not None))
                 await close_batches(batches)
 
     def _span_of(self, batch: Batch) -> Callable[[asyncio.Future[None]], None] | None:

@@ -5,15 +5,14 @@ listens; without it, while it reconnects, waiting readers look by themselves.
 """
 
 import asyncio
-import contextlib
 from typing import Any
 
 from forecourt import logs
+from forecourt.connections import keep_listening
 from forecourt.errors import Unavailable
-from forecourt.eventstore.postgres import LOST
 from forecourt.projections.checkpoint import channel
 from forecourt.projections.projection import Projection
-from forecourt.waiting import wait
+from forecourt.waiting import cancel_and_wait, wait
 
 log = logs.get(__name__)
 
@@ -78,9 +77,7 @@ class Positions:
     async def close(self) -> None:
         """Stop listening."""
         if self._listener is not None:
-            self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
+            await cancel_and_wait(self._listener)
             self._listener = None
 
     def _learn(self, name: str, position: int) -> None:
@@ -88,19 +85,14 @@ class Positions:
 
     def _listen(self) -> None:
         if self._listener is None or self._listener.done():
-            self._listener = asyncio.create_task(self._listen_for_ever())
+            what = f"nobody listens for news of the read models of {self._schema}"
+            self._listener = asyncio.create_task(
+                keep_listening(self._listen_once, what, seconds=LISTENING_LOOK_SECONDS, between=self._deaf)
+            )
 
-    async def _listen_for_ever(self) -> None:
-        while True:
-            # Whatever breaks it: readers look by themselves meanwhile, and it is tried again.
-            try:
-                await self._listen_once()
-            except LOST:
-                pass
-            except Exception:
-                log.exception("nobody listens for news of read models", service=self._schema)
-            self._listening = False
-            await asyncio.sleep(LISTENING_LOOK_SECONDS)
+    def _deaf(self) -> None:
+        """Readers look by themselves until somebody listens again."""
+        self._listening = False
 
     async def _listen_once(self) -> None:
         async with self._pool.acquire() as connection:

@@ -26,7 +26,7 @@ from forecourt.projections.folding import Changes, Target, load_target
 from forecourt.projections.follower import Follower
 from forecourt.projections.projection import Projection
 from forecourt.projections.rebuild import Rebuild, RebuildUnderWay, drop_left_over
-from forecourt.waiting import wait
+from forecourt.waiting import cancel_and_wait, end_if_cancelled, wait
 
 TOGETHER = 5_000
 """Positions that read models may be apart and still share a subscription."""
@@ -89,6 +89,7 @@ class ProjectionRunner:
                             await self._lead(stop, lost)
                 failures = 0
             except Exception as error:  # noqa: BLE001
+                end_if_cancelled(error)
                 # The supervising loop: whatever it was, this process must go on. It is logged and counted as ill.
                 if self.problem is None:
                     failures = 0
@@ -131,9 +132,7 @@ class ProjectionRunner:
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_and_wait(*tasks)
         for task in done:
             try:
                 await task

@@ -1,8 +1,11 @@
 """Cases of the conformance suite: reading a stream, reading all, the head."""
 
+import asyncio
+from datetime import UTC, datetime
+
 import pytest
 
-from forecourt.eventstore.port import AppendResult, EventStore
+from forecourt.eventstore.port import AppendResult, EventStore, age_after
 from forecourt.testing.eventstore_samples import (
     all_batches,
     events_of,
@@ -12,6 +15,9 @@ from forecourt.testing.eventstore_samples import (
     new_stream,
     stream_events,
 )
+
+CANCELLATIONS = 60
+PATIENCE = 10.0
 
 
 async def _interleaved(store: EventStore, categories: list[str], rounds: int) -> list[AppendResult]:
@@ -57,6 +63,23 @@ class ReadCases:
             assert events[0].sequence == 1
             break
         assert len(await stream_events(store, stream)) == 50
+
+    async def test_a_reader_ends_when_it_is_cancelled_at_any_moment(self, store: EventStore) -> None:
+        """Also while it lets go of what it fetched ahead: a cancellation that is swallowed there ends nobody."""
+        after = await store.head()
+        await store.append(new_stream(new_category()), new_events(6), expected=0)
+
+        async def look() -> None:
+            while True:
+                await age_after(store, after, None, datetime.now(UTC))
+                await asyncio.sleep(0)  # a store in memory never waits
+
+        for moment in range(CANCELLATIONS):
+            task = asyncio.create_task(look())
+            await asyncio.sleep(0.0004 * moment)
+            task.cancel()
+            await asyncio.wait([task], timeout=PATIENCE)
+            assert task.cancelled(), f"still reads, cancelled at moment {moment}"
 
     async def test_all_streams_are_read_in_the_order_of_their_appends(self, store: EventStore) -> None:
         start, categories = await store.head(), [new_category(), new_category(), new_category()]

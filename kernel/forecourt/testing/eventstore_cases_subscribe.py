@@ -13,6 +13,8 @@ from forecourt.testing.eventstore_servers import EventStoreServer
 PATIENCE = 30.0
 """Seconds to wait for what must come."""
 
+CANCELLATIONS = 40
+
 
 class Follower:
     """Collects what a subscription hands out."""
@@ -77,6 +79,16 @@ def _check_order(events: list[StoredEvent]) -> None:
 
 class SubscribeCases:
     """What a subscription hands out, and when."""
+
+    async def test_a_subscriber_ends_when_it_is_cancelled_at_any_moment(self, store: EventStore) -> None:
+        after = await store.head()
+        await store.append(new_stream(new_category()), new_events(6), expected=0)
+        for moment in range(CANCELLATIONS):
+            task = asyncio.create_task(Follower().follow(store, after, None, 2))
+            await asyncio.sleep(0.001 * moment)
+            task.cancel()
+            await asyncio.wait([task], timeout=PATIENCE)
+            assert task.cancelled(), f"still follows, cancelled at moment {moment}"
 
     async def test_it_hands_out_what_is_there_and_then_what_comes(self, store: EventStore) -> None:
         start, category = await store.head(), new_category()

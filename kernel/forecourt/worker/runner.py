@@ -26,9 +26,9 @@ from prometheus_client import Gauge  # noqa: E402
 from forecourt import logs, tracing  # noqa: E402
 from forecourt.clock import Clock, SystemClock  # noqa: E402
 from forecourt.config import Settings, split_address  # noqa: E402
+from forecourt.connections import LOST  # noqa: E402
 from forecourt.eventstore import open_store  # noqa: E402
 from forecourt.eventstore.port import StoreUnavailable  # noqa: E402
-from forecourt.eventstore.postgres import LOST  # noqa: E402
 from forecourt.http import HttpEdge  # noqa: E402
 from forecourt.messaging import topology  # noqa: E402
 from forecourt.messaging.entrypoints import OnEvent  # noqa: E402

@@ -9,7 +9,7 @@ from nameko.exceptions import ConfigurationError
 from nameko.timer import Timer
 
 from forecourt import logs, tracing
-from forecourt.eventstore.postgres import LOST
+from forecourt.connections import LOST
 from forecourt.messaging import retries
 from forecourt.metrics import TIMER_RUNS
 from forecourt.worker import bridge

@@ -31,6 +31,7 @@ from forecourt.deciders import Command, Context, Outcome
 from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput
 from forecourt.projections.queries import any_of
 from forecourt.rpc.binding import Call
+from forecourt.waiting import cancel_and_wait
 from trade.fields import Line, OptionalLine
 from trade.vin import VinStr
 
@@ -345,5 +346,4 @@ async def import_customers(chunks: AsyncIterator[ImportChunk], call: Call) -> As
         while writing:
             yield await oldest()
     finally:
-        for task in writing:
-            task.cancel()
+        await cancel_and_wait(*writing)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from forecourt.eventstore.postgres import LOST
+from forecourt.connections import LOST
 
 _TAKE = "SELECT id FROM unnest($1::uuid[]) AS id WHERE pg_try_advisory_lock(hashtextextended(id::text, 7))"
 _GIVE_BACK = "SELECT pg_advisory_unlock(hashtextextended(id::text, 7)) FROM unnest($1::uuid[]) AS id"

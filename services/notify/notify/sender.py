@@ -18,11 +18,12 @@ from uuid import UUID, uuid4, uuid5
 from forecourt import logs, tracing
 from forecourt.audit.entries import provenance_of_system
 from forecourt.clock import Clock, monotonic
+from forecourt.connections import LOST
 from forecourt.deciders import Command, CommandHandler, Context
 from forecourt.errors import ForecourtError, NotFound, Refused, Unavailable, VersionConflict
-from forecourt.eventstore.postgres import LOST
 from forecourt.metrics import DELIVERIES, DELIVERY_SECONDS
 from forecourt.projections.queries import ReadModels, any_of, eq, le
+from forecourt.waiting import cancel_and_wait
 from notify import metrics
 from notify.claims import Claims
 from notify.consent import consent_for
@@ -116,9 +117,7 @@ class Sender:
                 failure = failure or next((e for task in done if (e := task.exception()) is not None), None)
         finally:
             # Only a run that is cancelled leaves any: whatever fails, what was begun is finished and recorded.
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_and_wait(*tasks)
         if failure is not None:
             raise failure
         return handled
