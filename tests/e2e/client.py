@@ -16,6 +16,24 @@ from tests.staff import Hats
 SECONDS = 30.0
 
 
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+"""What docs/operating.md recommends to clients."""
+
+
 def all_methods() -> dict[str, MethodDescriptor]:
     """Every RPC of every installed service, by ``service.Rpc``."""
     return {

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from forecourt.clock import monotonic
 from forecourt.testing.probes import poll_async
-from tests.e2e.client import Client
+from tests.e2e.client import SERVICE_CONFIG, Client
 from tests.e2e.house import SECONDS, SERVICES
 from tests.faults.checks import assert_nothing_lost_or_doubled
 from tests.faults.house import Fortress, open_fortress
@@ -33,23 +33,6 @@ pytestmark = [
 
 WORKERS = tuple(f"work-{service}" for service in SERVICES)
 RECORD = Path("build/rolling-restart.json")
-
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-}
-"""What docs/operating.md recommends to clients."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from forecourt import logs, tracing
 from forecourt.http import Check, outcome_of
 from forecourt.rpc.binding import Api
+from forecourt.rpc.draining import Gate, end_connections
 from forecourt.rpc.endpoints import Backend, handlers
 from forecourt.rpc.tls import Tls
 
@@ -20,6 +21,9 @@ log = logs.get(__name__)
 
 
 _METADATA_BYTES = 16 * 1024
+
+STOP_SECONDS = 0.5
+"""For handlers to notice that their callers are gone."""
 
 HEALTH_SECONDS = 1.0
 """Between two rounds of the checks that health goes by."""
@@ -40,9 +44,9 @@ class Limits:
     keepalive_timeout_seconds: float = 20.0
     min_ping_seconds: float = 10.0
     notice_seconds: float = 0.5
-    """Between "not serving" and the end of new calls, for callers that watch the health."""
+    """Between "not serving" and the first call that is refused, for callers that watch the health."""
     drain_seconds: float = 10.0
-    """For calls under way, once no new ones are taken."""
+    """For calls under way, while new ones are refused."""
 
 
 class GrpcServer:
@@ -62,6 +66,7 @@ class GrpcServer:
         self._limits = limits or Limits()
         self._tls = tls
         self._reflected = reflected
+        self._gate = Gate()
         self._server: grpc.aio.Server | None = None
         self._health = health.aio.HealthServicer()
         self._checks = dict(checks or {})
@@ -79,7 +84,7 @@ class GrpcServer:
         server = grpc.aio.server(options=_options(limits), maximum_concurrent_rpcs=limits.concurrent_rpcs)
         names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
         for api, backend in self._apis:
-            table = handlers(api, backend)
+            table = self._gate.guard(handlers(api, backend))
             if tracing.tracer is not None:
                 table = tracing.tracer.handlers(api.full_name, table)
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(api.full_name, table),))
@@ -128,14 +133,16 @@ class GrpcServer:
             self.mtls_port = _bound(add, f"{second[0]}:{second[1]}")
 
     async def drain(self) -> None:
-        """Say "not serving", take no new calls, finish those under way, stop."""
+        """Say "not serving", refuse new calls, finish those under way, stop."""
         if self._server is None:
             return
         if self._watching is not None:
             self._watching.cancel()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._limits.notice_seconds)
-        await self._server.stop(self._limits.drain_seconds)
+        await self._gate.close(self._limits.drain_seconds)
+        end_connections({self.port, self.mtls_port} - {0})
+        await self._server.stop(STOP_SECONDS)
         self._server = None
 
 

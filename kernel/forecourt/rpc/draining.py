@@ -1,0 +1,89 @@
+"""The end of a server that costs no call: new ones are refused, and clients try them again elsewhere; those under way
+are finished; what arrives after that sees a connection that ended, and is tried again as well.
+
+gRPC's own ``stop`` is not enough. Calls that have arrived and are not yet taken up when it comes are answered with
+CANCELLED (https://github.com/grpc/grpc/issues/41785), which clients repeat as little as what they cancelled themselves;
+UNAVAILABLE is what their standard retries are for.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import grpc
+import psutil
+
+from forecourt.clock import monotonic
+
+LOOK_SECONDS = 0.02
+
+REFUSAL = "this process is shutting down: try again, and another one will answer"
+
+
+class Gate:
+    """Counts the calls under way, and refuses new ones as UNAVAILABLE once it is closed."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self._closed = False
+
+    def guard(
+        self, table: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
+    ) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
+        """The handlers of an API, behind this gate."""
+        return {method: self._guarded(handler) for method, handler in table.items()}
+
+    async def close(self, seconds: float) -> None:
+        """Refuse new calls from now on, and return when those under way have ended, or after ``seconds``."""
+        self._closed = True
+        end = monotonic() + seconds
+        quiet = 0
+        # Twice quiet: the answer of the last call is written after its handler has ended.
+        while quiet < 2 and monotonic() < end:
+            await asyncio.sleep(LOOK_SECONDS)
+            quiet = 0 if self.under_way else quiet + 1
+
+    def _guarded(self, handler: Any) -> Any:
+        asked = "stream" if handler.request_streaming else "unary"
+        answered = "stream" if handler.response_streaming else "unary"
+        shape = f"{asked}_{answered}"
+        return handler._replace(**{shape: self._counted(getattr(handler, shape))})
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def counted(request: Any, servicer: Any) -> Any:
+            if self._closed:
+                await servicer.abort(grpc.StatusCode.UNAVAILABLE, REFUSAL)
+            self.under_way += 1
+            try:
+                return await function(request, servicer)
+            finally:
+                self.under_way -= 1
+
+        return counted
+
+
+def end_connections(ports: Collection[int]) -> int:
+    """End the connections of this process that came in on these ports; answers how many there were.
+
+    Their sockets are shut down under gRPC's feet, which has nothing to end a connection with: both sides take it for
+    the end of a connection, as it is.
+    """
+    ended = 0
+    for found in psutil.Process().net_connections("tcp"):
+        if found.status == psutil.CONN_ESTABLISHED and found.laddr.port in ports and _ended(found.fd, ports):
+            ended += 1
+    return ended
+
+
+def _ended(descriptor: int, ports: Collection[int]) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            # Looked at again: gRPC may have closed it meanwhile, and the number may be another connection's by now.
+            if connection.getsockname()[1] not in ports:
+                return False
+            connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return False  # it has ended by itself
+    return True
