@@ -112,7 +112,7 @@ async def test_who_takes_too_long_sees_a_connection_that_ended() -> None:
 
 async def _nothing() -> AsyncIterator[object]:
     await asyncio.Event().wait()
-    yield
+    yield message("Row")
 
 
 async def test_connections_of_other_ports_stay() -> None:

@@ -19,7 +19,7 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from forecourt import migrations
+from forecourt import connections, migrations
 from forecourt.access.ownership import Ownership
 from forecourt.codec import Codec
 from forecourt.config import ConfigError, Settings, load_from
@@ -156,7 +156,7 @@ async def test_the_listener_for_destroyed_keys_tells_of_what_nobody_foresaw_and_
         await listen(keys, ready)
 
     monkeypatch.setattr(PostgresKeys, "_listen_once", fail_once)
-    monkeypatch.setattr(keys_postgres, "log", log)
+    monkeypatch.setattr(connections, "log", log)
     monkeypatch.setattr(keys_postgres, "RECONNECT_SECONDS", 0.01)
     async with opened(pool) as keys:
         await poll_async(lambda: keys._listening)

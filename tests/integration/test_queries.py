@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forecourt import connections
 from forecourt.access.scope import Scope
 from forecourt.errors import InvalidInput, Unavailable
 from forecourt.privacy.keys import MemoryKeys
@@ -610,7 +611,7 @@ async def test_the_listener_for_read_models_tells_of_what_nobody_foresaw_and_goe
         await listen(positions)
 
     monkeypatch.setattr(freshness.Positions, "_listen_once", fail_once)
-    monkeypatch.setattr(freshness, "log", log)
+    monkeypatch.setattr(connections, "log", log)
     monkeypatch.setattr(freshness, "LISTENING_LOOK_SECONDS", 0.01)
     accounts = bank()
     async with open_bank(database_url) as shop:
