@@ -14,8 +14,8 @@ from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock, SystemClock
 from forecourt.clock_store import ClockFollower
 from forecourt.codec import Codec, OnDamage, not_told
+from forecourt.command_handler import CommandHandler
 from forecourt.config import ConfigError, Settings, load
-from forecourt.deciders import CommandHandler
 from forecourt.eventstore import open_store
 from forecourt.eventstore.port import EventStore
 from forecourt.privacy.keys import KeyStore

@@ -28,7 +28,8 @@ from forecourt.audit.edge import Audit
 from forecourt.audit.trail import AuditTrail
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
-from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
+from forecourt.command_handler import CommandHandler, Outcome
+from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import AlreadyExists, Forbidden, InvalidInput, LimitExceeded, Refused
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore, MemoryLog

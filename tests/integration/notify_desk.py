@@ -13,7 +13,8 @@ import asyncpg
 
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
-from forecourt.deciders import CommandHandler, Context
+from forecourt.command_handler import CommandHandler
+from forecourt.deciders import Context
 from forecourt.eventstore.port import NewEvent
 from forecourt.eventstore.postgres import PostgresEventStore
 from forecourt.projections import tables

@@ -18,8 +18,9 @@ from customer.service import service
 from forecourt import browsing
 from forecourt.browsing import MASK, Display, Filter, masked
 from forecourt.codec import Codec
+from forecourt.command_handler import CommandHandler
 from forecourt.config import Settings, load_from
-from forecourt.deciders import CommandHandler, Context
+from forecourt.deciders import Context
 from forecourt.errors import InvalidInput
 from forecourt.eventstore import open_store
 from forecourt.eventstore.memory import MemoryEventStore

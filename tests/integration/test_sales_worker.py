@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from forecourt.clock_store import ClockStore
-from forecourt.deciders import Command, Decider, Outcome
+from forecourt.command_handler import Outcome
+from forecourt.deciders import Command, Decider
 from forecourt.platform import Platform
 from forecourt.runtime import Runtime
 from forecourt.testing.given import CONTEXT

@@ -7,7 +7,8 @@ from uuid import UUID
 from forecourt.audit.entries import CommandRefused, decode_provenance
 from forecourt.audit.trail import AuditTrail, Origin
 from forecourt.codec import Codec
-from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
+from forecourt.command_handler import CommandHandler, Outcome
+from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import ForecourtError
 from forecourt.eventstore.port import EventStore
 from forecourt.rpc.errors import NOT_DECIDED, code_of

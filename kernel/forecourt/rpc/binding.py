@@ -33,7 +33,8 @@ from google.protobuf.message_factory import GetMessageClass
 from pydantic import BaseModel
 
 from forecourt.access.permissions import OPTION, permission_of
-from forecourt.deciders import Command, Decider, Outcome
+from forecourt.command_handler import Outcome
+from forecourt.deciders import Command, Decider
 from forecourt.projections.projection import Projection
 from forecourt.rpc.calls import Call
 from forecourt.rpc.convert_out import attributes, writer

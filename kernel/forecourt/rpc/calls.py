@@ -18,7 +18,8 @@ from forecourt.audit.entries import provenance, provenance_of_system
 from forecourt.audit.parts import PartsOfCall
 from forecourt.audit.trail import Origin
 from forecourt.clock import Clock
-from forecourt.deciders import Command, CommandHandler, Context, Decider, Loaded, Outcome
+from forecourt.command_handler import CommandHandler, Loaded, Outcome
+from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import Forbidden, ForecourtError, InvalidInput, Unauthenticated
 from forecourt.privacy.export import Export
 from forecourt.privacy.keys import Hashes

@@ -24,7 +24,8 @@ from forecourt.audit.edge import Audit, RpcAudit
 from forecourt.audit.subjects import subjects_of_request
 from forecourt.audit.trail import AuditUnavailable
 from forecourt.clock import Clock
-from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome
+from forecourt.command_handler import CommandHandler, Outcome
+from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import ForecourtError, InvalidInput, NotFound, Unavailable, invalid_input
 from forecourt.privacy.export import Export
 from forecourt.privacy.keys import Hashes

@@ -20,7 +20,8 @@ from nameko.extensions import DependencyProvider
 
 from forecourt.audit.entries import provenance_of_system
 from forecourt.clock import Clock
-from forecourt.deciders import Command, Context, Decider, Outcome
+from forecourt.command_handler import Outcome
+from forecourt.deciders import Command, Context, Decider
 from forecourt.events import Recorded
 from forecourt.eventstore.port import EventStore, StoredEvent
 from forecourt.privacy.keys import KeyStore

@@ -16,9 +16,9 @@ from forecourt.audit.system import SystemCommands
 from forecourt.audit.trail import AuditTrail
 from forecourt.clock import Clock
 from forecourt.codec import Codec
+from forecourt.command_handler import CommandHandler
 from forecourt.config import ServiceSettings, Settings, load
 from forecourt.connections import open_pool
-from forecourt.deciders import CommandHandler
 from forecourt.eventstore.port import EventStore
 from forecourt.lease import Lease
 from forecourt.privacy.keys_postgres import PostgresKeys, open_keys

@@ -40,7 +40,7 @@ from customer.read_models import (
     ownerships,
 )
 from customer.sharing import ShareCustomer, TransferCustomer, UnshareCustomer
-from forecourt.deciders import Outcome
+from forecourt.command_handler import Outcome
 from forecourt.errors import InvalidInput, NotFound
 from forecourt.privacy.export import as_csv, as_json
 from forecourt.privacy.fields import ERASED

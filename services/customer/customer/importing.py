@@ -27,7 +27,8 @@ from customer.customer import (
 )
 from customer.customer_import import CHUNK_ROWS, ReportRows, RowReport, customer_import
 from customer.read_models import customers
-from forecourt.deciders import Command, Context, Outcome
+from forecourt.command_handler import Outcome
+from forecourt.deciders import Command, Context
 from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput
 from forecourt.projections.queries import any_of
 from forecourt.rpc.binding import Call

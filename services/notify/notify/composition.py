@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 
 from forecourt.clock import Clock
-from forecourt.deciders import CommandHandler
+from forecourt.command_handler import CommandHandler
 from forecourt.projections.queries import ReadModels
 from notify.claims import Claims
 from notify.notification import Channel

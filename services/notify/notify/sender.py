@@ -18,8 +18,9 @@ from uuid import UUID, uuid4, uuid5
 from forecourt import logs, tracing
 from forecourt.audit.entries import provenance_of_system
 from forecourt.clock import Clock, monotonic
+from forecourt.command_handler import CommandHandler
 from forecourt.connections import LOST
-from forecourt.deciders import Command, CommandHandler, Context
+from forecourt.deciders import Command, Context
 from forecourt.errors import ForecourtError, NotFound, Refused, Unavailable, VersionConflict
 from forecourt.metrics import DELIVERIES, DELIVERY_SECONDS
 from forecourt.projections.queries import ReadModels, any_of, eq, le

@@ -15,7 +15,8 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel, ConfigDict, Field
 
 from forecourt.access.scope import UNRESTRICTED
-from forecourt.deciders import Command, Decider, Outcome
+from forecourt.command_handler import Outcome
+from forecourt.deciders import Command, Decider
 from forecourt.errors import InvalidInput, NotFound, Refused, VersionConflict
 from forecourt.rpc.calls import Call
 from sales import policies

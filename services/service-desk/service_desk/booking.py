@@ -11,7 +11,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from forecourt.deciders import Command, Outcome
+from forecourt.command_handler import Outcome
+from forecourt.deciders import Command
 from forecourt.errors import AlreadyExists, NotFound, Refused, Unavailable, VersionConflict
 from forecourt.rpc.binding import Call
 from service_desk.appointment import (

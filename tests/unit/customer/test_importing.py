@@ -16,7 +16,7 @@ from customer.importing import ImportChunk, Importer, ImportRow
 from customer.service import service
 from forecourt.audit.parts import PartsOfCall
 from forecourt.codec import Codec
-from forecourt.deciders import CommandHandler
+from forecourt.command_handler import CommandHandler
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.eventstore.port import Append
 from forecourt.privacy.keys import MemoryKeys

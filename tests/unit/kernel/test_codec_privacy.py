@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from forecourt import metrics
 from forecourt.codec import Codec
-from forecourt.deciders import Command, CommandHandler, Context, Decider
+from forecourt.command_handler import CommandHandler
+from forecourt.deciders import Command, Context, Decider
 from forecourt.events import Event, ForeignEvent, Personal
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.eventstore.port import StoredEvent

@@ -9,7 +9,8 @@ import pytest
 
 from forecourt import metrics
 from forecourt.codec import Codec
-from forecourt.deciders import ATTEMPTS, SNAPSHOT_EVERY, Command, CommandHandler, Context, Decider, Outcome
+from forecourt.command_handler import ATTEMPTS, SNAPSHOT_EVERY, CommandHandler, Outcome
+from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import AlreadyExists, NotFound, Refused, VersionConflict
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from forecourt.access.duties import SelfApproval
 from forecourt.codec import Codec
-from forecourt.deciders import SNAPSHOT_EVERY, Command, CommandHandler, Context, Decider
+from forecourt.command_handler import SNAPSHOT_EVERY, CommandHandler
+from forecourt.deciders import Command, Context, Decider
 from forecourt.discovery import find_services
 from forecourt.errors import Forbidden, ForecourtError, Refused
 from forecourt.events import Event

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from forecourt.access.ownership import Ownership
 from forecourt.access.scope import UNRESTRICTED, Scope, scope_of
 from forecourt.codec import Codec
-from forecourt.deciders import Command, CommandHandler, Context, Decider, Outcome, OwnedByAnother
+from forecourt.command_handler import CommandHandler, Outcome, OwnedByAnother
+from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import ForecourtError, NotFound
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore

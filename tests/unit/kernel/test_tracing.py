@@ -21,8 +21,9 @@ from customer.customer import RegisterCustomer, customer
 from customer.service import service
 from forecourt import tracing
 from forecourt.codec import Codec
+from forecourt.command_handler import CommandHandler
 from forecourt.config import Settings, load_from
-from forecourt.deciders import CommandHandler, Context
+from forecourt.deciders import Context
 from forecourt.errors import InvalidInput
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.eventstore.port import StoredEvent

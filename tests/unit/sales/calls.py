@@ -8,7 +8,8 @@ from uuid import UUID, uuid5
 from forecourt.access.identity import Identity
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
-from forecourt.deciders import Command, CommandHandler, Decider, Outcome
+from forecourt.command_handler import CommandHandler, Outcome
+from forecourt.deciders import Command, Decider
 from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.privacy.export import Export
