@@ -279,5 +279,18 @@ async def test_what_cannot_be_read_is_named_all_the_same() -> None:
     assert told == [("customer", "ciphertext-tampered"), ("customer", "person-key-lost")]
 
 
+async def test_an_event_of_a_lost_key_is_not_called_tampered_with_where_its_person_has_a_new_one() -> None:
+    house = House()
+    await house.write_all(WANG, "Wang")
+    del house.keys.entries[str(WANG)]
+    await house.keys.obtain([str(WANG)])
+    told: list[str] = []
+    export = Export(
+        house.store, house.keys, links_of(SERVICES), on_damage=lambda _, damage: told.append(damage.slug)
+    )
+    assert any(entry.data is None for entry in await export.of(WANG))
+    assert set(told) == {"person-key-lost"}
+
+
 async def test_of_somebody_unknown_there_is_nothing() -> None:
     assert await House().export.of(WANG) == []

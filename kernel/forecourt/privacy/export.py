@@ -22,7 +22,7 @@ import msgspec
 from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.codec import Damage, OnDamage, not_told
 from forecourt.eventstore.port import EventStore, StoredEvent
-from forecourt.privacy.cipher import PersonKey, TamperedCiphertext, is_sealed, place
+from forecourt.privacy.cipher import KeyLost, PersonKey, TamperedCiphertext, is_sealed, place
 from forecourt.privacy.fields import ERASED, SEALED
 from forecourt.privacy.keys import Destroyed, KeyStore
 from forecourt.privacy.keys import Entry as KeyEntry
@@ -92,10 +92,11 @@ class Export:
         found = [event for event in await self._find(str(person)) if self._covers(event, str(person))]
         owners = {str(person), *(str(event.stream_id) for event in found)}
         keys = await self._keys.get(owners)
-        entries = [_entry(event, (str(person), str(event.stream_id)), keys) for event in found]
-        for event, entry in zip(found, entries, strict=True):
+        owners = [(str(person), str(event.stream_id)) for event in found]
+        entries = [_entry(event, of, keys) for event, of in zip(found, owners, strict=True)]
+        for event, of, entry in zip(found, owners, entries, strict=True):
             if entry.data is None:
-                self._on_damage(event.type.partition(".")[0], _damage(event, str(person), keys))
+                self._on_damage(event.type.partition(".")[0], _damage(event, of, keys))
         return sorted(entries, key=lambda entry: entry.position)
 
     async def erased_at(self, person: UUID) -> datetime | None:
@@ -156,11 +157,25 @@ def _entry(event: StoredEvent, owners: tuple[str, ...], keys: dict[str, KeyEntry
     )
 
 
-def _damage(event: StoredEvent, person: str, keys: dict[str, KeyEntry]) -> Damage:
+def _damage(event: StoredEvent, owners: tuple[str, ...], keys: dict[str, KeyEntry]) -> Damage:
     """Why an event cannot be decrypted: its key is lost, or else it is not what was written."""
-    if keys.keys() & {person, str(event.stream_id)}:
-        return Damage(TamperedEvent.slug, (str(event.id),), event)
-    return Damage("person-key-lost", (person,))
+    if not keys.keys() & set(owners) or any(_is_of_a_lost_key(event, owner, keys) for owner in owners):
+        return Damage("person-key-lost", owners[:1])
+    return Damage(TamperedEvent.slug, (str(event.id),), event)
+
+
+def _is_of_a_lost_key(event: StoredEvent, owner: str, keys: dict[str, KeyEntry]) -> bool:
+    """Whether it is the owner's all right, but of a key before the one that the owner has now."""
+    key = keys.get(owner)
+    if not isinstance(key, PersonKey):
+        return False
+    try:
+        _unsealed(key, _decode(event.data)[SEALED], owner, event)
+    except KeyLost:
+        return True
+    except (TamperedCiphertext, msgspec.DecodeError, KeyError):
+        return False
+    return False
 
 
 def _opened(
