@@ -90,13 +90,12 @@ class Export:
     async def of(self, person: UUID) -> list[Entry]:
         """All entries of a person in the order of the log; none where nothing is recorded."""
         found = [event for event in await self._find(str(person)) if self._covers(event, str(person))]
-        owners = {str(person), *(str(event.stream_id) for event in found)}
-        keys = await self._keys.get(owners)
         owners = [(str(person), str(event.stream_id)) for event in found]
-        entries = [_entry(event, of, keys) for event, of in zip(found, owners, strict=True)]
-        for event, of, entry in zip(found, owners, entries, strict=True):
+        keys = await self._keys.get({str(person), *(owner for both in owners for owner in both)})
+        entries = [_entry(event, both, keys) for event, both in zip(found, owners, strict=True)]
+        for event, both, entry in zip(found, owners, entries, strict=True):
             if entry.data is None:
-                self._on_damage(event.type.partition(".")[0], _damage(event, of, keys))
+                self._on_damage(event.type.partition(".")[0], _damage(event, both, keys))
         return sorted(entries, key=lambda entry: entry.position)
 
     async def erased_at(self, person: UUID) -> datetime | None:
