@@ -38,6 +38,7 @@ class Event(BaseModel):
 
     Class arguments: ``name`` (past tense, unique in its service), ``version`` (1, 2, ...) and, where personal
     fields belong to somebody else than the aggregate itself, ``person``, the field with that person's id.
+    ``erases`` marks events that say that personal data is gone: read models follow them whatever else they cannot.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -45,13 +46,20 @@ class Event(BaseModel):
     event_name: ClassVar[str] = ""
     event_version: ClassVar[int] = 0
     person: ClassVar[str | None] = None
+    erases: ClassVar[bool] = False
 
     def __init_subclass__(
-        cls, *, name: str = "", version: int = 0, person: str | None = None, **kwargs: Any
+        cls,
+        *,
+        name: str = "",
+        version: int = 0,
+        person: str | None = None,
+        erases: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
         if name:
-            cls.event_name, cls.event_version, cls.person = name, version, person
+            cls.event_name, cls.event_version, cls.person, cls.erases = name, version, person, erases
 
 
 class ForeignEvent(BaseModel):
@@ -59,7 +67,7 @@ class ForeignEvent(BaseModel):
 
     ``class VehicleDelivered(ForeignEvent, type="sales.VehicleDelivered", category="order")`` names the fields
     that are used and ignores the rest. ``versions`` are those it can read; another one is refused, not guessed.
-    ``person`` is that of the event as its own service declares it, where personal fields are read.
+    ``person`` is that of the event as its own service declares it, where personal fields are read; so is ``erases``.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -68,6 +76,7 @@ class ForeignEvent(BaseModel):
     category: ClassVar[str] = ""
     versions: ClassVar[tuple[int, ...]] = (1,)
     person: ClassVar[str | None] = None
+    erases: ClassVar[bool] = False
 
     def __init_subclass__(
         cls,
@@ -76,11 +85,13 @@ class ForeignEvent(BaseModel):
         category: str = "",
         versions: tuple[int, ...] = (1,),
         person: str | None = None,
+        erases: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
         if type:
-            cls.event_type, cls.category, cls.versions, cls.person = type, category, versions, person
+            cls.event_type, cls.category, cls.versions = type, category, versions
+            cls.person, cls.erases = person, erases
 
 
 class Envelope(ForeignEvent):

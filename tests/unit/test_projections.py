@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecourt.events import Personal
+from forecourt.events import Event, Meta, Personal
 from forecourt.eventstore.port import Batch
 from forecourt.projections.columns import array_literal, columns_of
 from forecourt.projections.folding import Changes, PutAside, RowCache, Target
@@ -23,7 +23,17 @@ from forecourt.projections.tables import Table
 from forecourt.registry import UndecodableEvent
 from forecourt.testing.given import an_id, given_rows, recorded
 from forecourt.values import Money
-from tests.integration.projection_shop import Closed, Deposited, Moved, Noted, Opened, bank, flows, journal
+from tests.integration.projection_shop import (
+    AccountRow,
+    Closed,
+    Deposited,
+    Moved,
+    Noted,
+    Opened,
+    bank,
+    flows,
+    journal,
+)
 
 ONE, TWO = an_id("one"), an_id("two")
 
@@ -248,6 +258,47 @@ def test_an_undecodable_event_bars_its_stream_for_those_who_would_handle_it() ->
 def test_a_stream_in_quarantine_stays_there() -> None:
     event = recorded(Opened(owner="one"), stream_id=ONE)
     assert len(folded(target(bank()), [event], barred=[event.meta.stream]).put_aside) == 1
+
+
+class Forgotten(Event, name="Forgotten", version=1, erases=True):
+    """The owner's data is erased."""
+
+
+def with_forgetting(fold: Any) -> Projection[Any]:
+    accounts = bank()
+    accounts.on(Forgotten)(fold)
+    return accounts
+
+
+def forget(row: AccountRow | None, e: Forgotten, m: Meta) -> AccountRow | None:
+    return row and msgspec.structs.replace(row, owner="[erased]")
+
+
+def test_what_erases_is_taken_in_by_a_stream_in_quarantine_too() -> None:
+    """Otherwise the data would stay until somebody rebuilds."""
+    one = target(with_forgetting(forget))
+    opened = recorded(Opened(owner="one"), stream_id=ONE, position=1)
+    folded(one, [opened])
+    changes = folded(
+        one,
+        [
+            recorded(Forgotten(), stream_id=ONE, sequence=3, position=3),
+            recorded(Deposited(amount=1), stream_id=ONE, sequence=4, position=4),
+        ],
+        barred=[opened.meta.stream],
+    )
+    assert [(row.owner, row.balance) for row in changes.updated] == [("[erased]", 0)]
+    assert [aside.event.position for aside in changes.put_aside] == [3, 4]
+
+
+def test_what_erases_and_does_not_fit_what_is_left_is_only_put_aside() -> None:
+    def careless(row: AccountRow | None, e: Forgotten, m: Meta) -> AccountRow:
+        assert row is not None
+        return row
+
+    event = recorded(Forgotten(), stream_id=ONE)
+    changes = folded(target(with_forgetting(careless)), [event], barred=[event.meta.stream])
+    assert (len(changes.put_aside), changes.updated, changes.inserted) == (1, [], [])
 
 
 def bad_projection(row: Any, key: Any) -> Projection[Any]:

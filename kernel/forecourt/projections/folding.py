@@ -3,9 +3,10 @@
 Rows that were touched lately are kept, bounded, so that a rebuild and a busy aggregate are not loaded again
 and again. What an event does to a read model is all or nothing; an event that cannot be decoded, or whose
 handler raises, is put aside with its reason, and so is whatever follows it in its stream: the order within an
-aggregate holds, and other streams go on.
+aggregate holds, and other streams go on. What erases personal data is followed nevertheless: it never comes too early.
 """
 
+import contextlib
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -197,8 +198,10 @@ class Target:
             if barred or refused:
                 reason = self._objection(item.meta, barred)
                 if reason is not None:
-                    barred.add(item.meta.stream)
                     put_aside.append(PutAside(item.meta, reason))
+                    if item.event.erases and item.meta.position not in refused:
+                        self._erase(item, touches, rows)
+                    barred.add(item.meta.stream)
                     continue
             try:
                 self._apply(item, touches, rows)
@@ -206,6 +209,11 @@ class Target:
                 # A handler is pure code of a service: its error must not stop the other streams.
                 barred.add(item.meta.stream)
                 put_aside.append(PutAside(item.meta, _reason(error)))
+
+    def _erase(self, item: Recorded[AnyEvent], touches: Sequence[Touch], rows: dict[Key, Row]) -> None:
+        """Take in an event that only removes, on rows that lack what was put aside before it."""
+        with contextlib.suppress(Exception):  # it is put aside already
+            self._apply(item, touches, rows)
 
     def _objection(self, meta: StoredEvent, barred: Collection[str]) -> str | None:
         """Why an event cannot be taken in, known beforehand."""

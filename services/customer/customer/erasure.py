@@ -42,7 +42,7 @@ class ErasureApproved(Event, name="ErasureApproved", version=1):
     approved_by: str
 
 
-class PersonalDataShredded(Event, name="PersonalDataShredded", version=1):
+class PersonalDataShredded(Event, name="PersonalDataShredded", version=1, erases=True):
     """The customer's key is destroyed.
 
     ``fingerprint`` is the SHA-256 of the wrapped key as it was, ``proof`` that of key id, time and fingerprint

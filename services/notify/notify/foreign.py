@@ -68,7 +68,9 @@ class ConsentWithdrawn(ForeignEvent, type="customer.ConsentWithdrawn", category=
     channel: str
 
 
-class PersonalDataShredded(ForeignEvent, type="customer.PersonalDataShredded", category="customer"):
+class PersonalDataShredded(
+    ForeignEvent, type="customer.PersonalDataShredded", category="customer", erases=True
+):
     """A customer's personal data is erased."""
 
 

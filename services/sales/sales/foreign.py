@@ -3,7 +3,9 @@
 from forecourt.events import ForeignEvent
 
 
-class PersonalDataShredded(ForeignEvent, type="customer.PersonalDataShredded", category="customer"):
+class PersonalDataShredded(
+    ForeignEvent, type="customer.PersonalDataShredded", category="customer", erases=True
+):
     """A customer's personal data is erased."""
 
 

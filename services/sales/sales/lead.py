@@ -75,7 +75,7 @@ class LeadConverted(Event, name="LeadConverted", version=1):
     salesperson: str | None
 
 
-class LeadShredded(Event, name="LeadShredded", version=1):
+class LeadShredded(Event, name="LeadShredded", version=1, erases=True):
     """The customer whom the lead is from is erased, or it was kept long enough: the lead's key is destroyed.
 
     ``fingerprint`` is the SHA-256 of the wrapped key as it was, ``proof`` that of key id, time and fingerprint.

@@ -90,7 +90,9 @@ class VehicleOwnershipRecorded(ForeignEvent, type="customer.VehicleOwnershipReco
     until: date | None
 
 
-class PersonalDataShredded(ForeignEvent, type="customer.PersonalDataShredded", category="customer"):
+class PersonalDataShredded(
+    ForeignEvent, type="customer.PersonalDataShredded", category="customer", erases=True
+):
     """A customer's personal data is erased."""
 
 
