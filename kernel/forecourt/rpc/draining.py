@@ -7,6 +7,7 @@ UNAVAILABLE is what their standard retries are for.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -65,25 +66,40 @@ class Gate:
 
 
 def end_connections(ports: Collection[int]) -> int:
-    """End the connections of this process that came in on these ports; answers how many there were.
+    """Listen on these ports no more, and end the connections that came in on them; answers how many there were.
 
-    Their sockets are shut down under gRPC's feet, which has nothing to end a connection with: both sides take it for
-    the end of a connection, as it is.
+    The sockets are shut down under gRPC's feet, which has nothing to do it with: both sides take it for the end of a
+    connection, as it is. It takes some milliseconds, and can be run in another thread.
     """
-    ended = 0
+    # First those that listen: whose connection is ended connects again at once.
+    _on_each(psutil.CONN_LISTEN, ports, _put_aside)
+    return _on_each(psutil.CONN_ESTABLISHED, ports, _shut_down)
+
+
+def _on_each(status: str, ports: Collection[int], act: Callable[[int], None]) -> int:
+    done = 0
     for found in psutil.Process().net_connections("tcp"):
-        if found.status == psutil.CONN_ESTABLISHED and found.laddr.port in ports and _ended(found.fd, ports):
-            ended += 1
-    return ended
+        if found.status != status or found.laddr.port not in ports:
+            continue
+        with contextlib.suppress(OSError):  # it has ended by itself
+            # Looked at again: gRPC may have closed it meanwhile, and the number may be another socket's by now.
+            if _port_of(found.fd) in ports:
+                act(found.fd)
+                done += 1
+    return done
 
 
-def _ended(descriptor: int, ports: Collection[int]) -> bool:
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
-            # Looked at again: gRPC may have closed it meanwhile, and the number may be another connection's by now.
-            if connection.getsockname()[1] not in ports:
-                return False
-            connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return False  # it has ended by itself
-    return True
+def _port_of(descriptor: int) -> int:
+    with socket.socket(fileno=os.dup(descriptor)) as one:
+        return int(one.getsockname()[1])
+
+
+def _put_aside(descriptor: int) -> None:
+    """Close a socket that listens, and leave gRPC one in its place that does nothing, for it to close."""
+    with socket.socket() as idle:
+        os.dup2(idle.fileno(), descriptor)
+
+
+def _shut_down(descriptor: int) -> None:
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)

@@ -141,7 +141,7 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._limits.notice_seconds)
         await self._gate.close(self._limits.drain_seconds)
-        end_connections({self.port, self.mtls_port} - {0})
+        await asyncio.to_thread(end_connections, {self.port, self.mtls_port} - {0})
         await self._server.stop(STOP_SECONDS)
         self._server = None
 
