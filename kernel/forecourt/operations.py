@@ -265,7 +265,7 @@ async def run_platform(data: Path, *, together: bool, clock: str, out: Console) 
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
-        await cancel_and_wait(starting)
+        await cancel_and_wait(starting, insist=False)
         return
     platform = await starting
     try:

@@ -11,7 +11,8 @@ FEW = 3
 ENOUGH = 64
 LINGER_SECONDS = 0.006
 
-INSIST_SECONDS = 1.0
+INSIST_SECONDS = 5.0
+"""After which a task that was cancelled and has not ended is cancelled again: it may have lost that, or is slow."""
 
 
 class Company:
@@ -92,12 +93,13 @@ def heeding_cancellation() -> Iterator[None]:
     heed(None)
 
 
-async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
+async def cancel_and_wait(*tasks: asyncio.Future[Any], insist: bool = True) -> None:
     """Cancel tasks and return when all have ended, however they did.
 
     Where the caller is cancelled meanwhile, that is raised once they have ended: ``await task`` in a
     ``suppress(CancelledError)`` would take it for the task's own and swallow it, and the caller would go on for ever.
-    Tasks that go on nevertheless, because a library lost the cancellation, are cancelled again.
+    Tasks that go on nevertheless, because a library lost the cancellation, are cancelled again every `INSIST_SECONDS`,
+    unless ``insist`` is False, for those whose clean-up takes its time.
     """
     interrupted: asyncio.CancelledError | None = None
     pending = {task for task in tasks if not task.done()}
@@ -105,7 +107,7 @@ async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
         task.cancel()
     while pending:
         try:
-            _, pending = await asyncio.wait(pending, timeout=INSIST_SECONDS)
+            _, pending = await asyncio.wait(pending, timeout=INSIST_SECONDS if insist else None)
             for task in pending:
                 task.cancel()
         except asyncio.CancelledError as error:

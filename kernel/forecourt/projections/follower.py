@@ -96,8 +96,10 @@ class Follower:
                         await self._settle(connection)
                 await self._settle(connection)
             finally:
-                await cancel_and_wait(*(task for task in (upcoming, self._writing) if task is not None))
-                await close_batches(batches)
+                try:
+                    await cancel_and_wait(*(task for task in (upcoming, self._writing) if task is not None))
+                finally:
+                    await close_batches(batches)
 
     def _span_of(self, batch: Batch) -> Callable[[asyncio.Future[None]], None] | None:
         """What ends the span of a batch, where it has one."""

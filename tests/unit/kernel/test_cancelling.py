@@ -83,6 +83,23 @@ async def test_a_task_that_lost_its_cancellation_is_cancelled_again(monkeypatch:
     assert task.cancelled()
 
 
+async def test_a_clean_up_that_takes_its_time_is_left_alone_where_nobody_insists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "INSIST_SECONDS", 0.01)
+    cleaned: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await endless()
+        finally:
+            await asyncio.sleep(0.1)
+            cleaned.append("up")
+
+    await cancel_and_wait(await begun(slow()), insist=False)
+    assert cleaned == ["up"]
+
+
 @pytest.mark.parametrize("ending", [None, ConnectionResetError()], ids=["answers", "fails"])
 async def test_a_library_that_swallows_a_cancellation_is_not_believed(ending: Exception | None) -> None:
     async def call() -> None:
