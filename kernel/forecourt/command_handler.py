@@ -301,6 +301,12 @@ class CommandHandler:
             return page[0].metadata
         return "{}"
 
+    async def exists(self, stream: str) -> bool:
+        """Whether a stream, of any service, has events."""
+        async for _ in self._store.read_stream(stream, page=1):
+            return True
+        return False
+
     async def head(self) -> int:
         """The position of the last event in the store."""
         return await self._store.head()
@@ -356,6 +362,8 @@ class CommandHandler:
         if loaded.version and not decider.ownership.allows(command, scope, loaded.ownership):
             raise OwnedByAnother("only the owner of the object may do this")
         version = loaded.version
+        if not version and decider.distinct_from and decider.named_by(command) is not None:
+            await self._check_distinct(decider, aggregate_id)
         events = decider.decide(loaded.fold(decider), command, context)
         if not events:
             # "Already so" must not be said from a state that others may have changed since.
@@ -375,6 +383,11 @@ class CommandHandler:
         result = await self._store.append(stream, new, expected=version)
         await self._advance(decider, stream, loaded, version, events, new, result.position)
         return Outcome(aggregate_id, result.sequence, result.position)
+
+    async def _check_distinct(self, decider: Decider[Any], aggregate_id: UUID) -> None:
+        for category in decider.distinct_from:
+            if await self.exists(f"{category}-{aggregate_id}"):
+                raise AlreadyExists(f"{decider.category}: exists already")
 
     def _new_event(
         self, event: Event, data: str, index: int, context: Context, dealer_id: str, brand: str

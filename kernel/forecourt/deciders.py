@@ -5,7 +5,7 @@ A `Decider` collects the pure functions of one aggregate: ``decides`` turns a st
 """
 
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -88,7 +88,8 @@ class Decider(Generic[S]):
     every command that holds the aggregate's id, or a function that derives the id from the command. A
     ``creates`` command whose key field is None is given an id derived from its command id. ``ownership`` says
     which events change whose the aggregate is; ``every_brand`` why its brand limits nobody, where that is so;
-    ``duties`` which commands need another person than the events before them.
+    ``duties`` which commands need another person than the events before them. ``distinct_from`` names the categories
+    whose ids an aggregate may not take: a person's key goes by the id alone, and two must not share one.
     """
 
     def __init__(
@@ -99,9 +100,11 @@ class Decider(Generic[S]):
         initial: S,
         key: str | Callable[[Any], UUID],
         every_brand: str = "",
+        distinct_from: Collection[str] = (),
     ) -> None:
         self.service = service
         self.category = category
+        self.distinct_from = tuple(distinct_from)
         self.initial = initial
         self._key = key
         self._decides: dict[type[Command], Callable[[S, Any, Context], list[Event]]] = {}

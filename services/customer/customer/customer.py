@@ -311,7 +311,13 @@ class CustomerErased(Refused):
 
 # Decisions
 
-customer = Decider(service="customer", category="customer", initial=Customer(), key="customer_id")
+customer = Decider(
+    service="customer",
+    category="customer",
+    initial=Customer(),
+    key="customer_id",
+    distinct_from=["lead"],
+)
 
 
 @customer.decides

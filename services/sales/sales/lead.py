@@ -102,7 +102,7 @@ class Lead:
     shredded: bool = False
 
 
-lead = Decider(service="sales", category="lead", initial=Lead(), key="lead_id")
+lead = Decider(service="sales", category="lead", initial=Lead(), key="lead_id", distinct_from=["customer"])
 
 
 @lead.evolves

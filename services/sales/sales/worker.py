@@ -19,7 +19,7 @@ from forecourt.worker.dependencies import (
 )
 from sales import policies
 from sales.foreign import PersonalDataShredded
-from sales.lead import LeadCaptured, LeadConverted, LeadQualified, RecordLeadShredding, lead
+from sales.lead import LeadCaptured, LeadConverted, LeadQualified, lead
 from sales.opportunity import Opportunity, opportunity
 from sales.opportunity.events import TestDriveCancelled, TestDriveCompleted
 from sales.order import Order, order
@@ -33,6 +33,7 @@ from sales.order.events import (
 from sales.policies import Step
 from sales.read_models import leads, quarantined_leads, vehicles
 from sales.settings import SalesSettings
+from sales.shredding import shred
 from sales.vehicle import Vehicle, vehicle
 from sales.vehicle.commands import ExpireReservation
 from sales.vehicle.events import (
@@ -198,15 +199,9 @@ class SalesReactions:
             await self._shred(row.lead_id, command_id=uuid5(row.lead_id, "expire"))
 
     async def _shred(self, lead_id: UUID, **context: Any) -> None:
-        destroyed = await self.keys.destroy(str(lead_id), self.clock.now())
-        record = RecordLeadShredding(
-            lead_id=lead_id,
-            key_id=destroyed.key_id,
-            destroyed_at=destroyed.at,
-            fingerprint=destroyed.fingerprint,
-            proof=destroyed.proof,
-        )
-        await self.commands.execute(lead, record, **(context or {"label": str(lead_id)}))
+        record = await shred(lead_id, self.keys, self.commands.runtime.commands.exists, self.clock.now())
+        if record is not None:
+            await self.commands.execute(lead, record, **(context or {"label": str(lead_id)}))
 
     @every(seconds=5)
     async def expire_reservations(self) -> None:
