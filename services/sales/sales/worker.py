@@ -9,7 +9,7 @@ from forecourt.errors import InvalidInput, NotFound, Refused
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
 from forecourt.privacy.keys import Destroyed
-from forecourt.projections.queries import ReadModels, eq, gt, le
+from forecourt.projections.queries import ReadModels, contains, eq, gt, le
 from forecourt.worker.dependencies import (
     ClockProvider,
     Commands,
@@ -157,14 +157,14 @@ class SalesReactions:
 
     @on_event(PersonalDataShredded)
     async def shred_leads(self, event: Recorded[PersonalDataShredded]) -> None:
-        """Destroy the keys of all leads that came from an erased customer."""
+        """Destroy the keys of all leads that came, or seemed to come, from an erased customer."""
         read_models: ReadModels = self.read_models
         await read_models.wait_for(leads, event.meta.position)
-        where = [eq("customer_id", event.stream_id)]
+        where = [contains("linked", str(event.stream_id))]
         while rows := await read_models.all(leads, where=where, order=["lead_id"], limit=SHREDDED_AT_ONCE):
             for row in rows:
                 await self._shred(row.lead_id)
-            where = [eq("customer_id", event.stream_id), gt("lead_id", rows[-1].lead_id)]
+            where = [contains("linked", str(event.stream_id)), gt("lead_id", rows[-1].lead_id)]
 
     @on_event(LeadCaptured, LeadQualified)
     async def shred_late_lead(self, event: Recorded[LeadCaptured | LeadQualified]) -> None:

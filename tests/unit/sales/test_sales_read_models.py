@@ -120,6 +120,16 @@ def test_a_lead_is_unlinked_since_its_last_news_until_it_is_known_whose_it_is() 
     assert rows_after(leads, LEAD, linked, named["LeadDisqualified"]).unlinked_since is None
 
 
+def test_a_lead_remembers_all_customers_whose_it_was_taken_for() -> None:
+    """The data may be that of the first one: whoever of them is erased takes it along."""
+    named = {event.event_name: event for event in SAMPLES}
+    first, second = an_id("first customer"), an_id("second customer")
+    captured = named["LeadCaptured"].model_copy(update={"customer_id": first})
+    corrected = named["LeadQualified"].model_copy(update={"customer_id": second})
+    row = rows_after(leads, LEAD, captured, corrected)
+    assert (row.customer_id, set(row.linked)) == (second, {str(first), str(second)})
+
+
 def test_an_order_shows_what_is_sold_paid_and_due() -> None:
     row = rows_after(
         orders,

@@ -23,6 +23,7 @@ class LeadRow(msgspec.Struct, frozen=True):
     """A lead as it is now.
 
     ``unlinked_since`` is when it last had news while nobody knew whose it is; None once that is known or it is erased.
+    ``linked`` are all customers whose it was taken for: the data may be that of any of them.
     """
 
     lead_id: UUID
@@ -44,17 +45,19 @@ class LeadRow(msgspec.Struct, frozen=True):
     requested_at: datetime | None
     captured_at: datetime
     unlinked_since: datetime | None
+    linked: tuple[str, ...]
 
 
 leads = Projection(
     "lead",
-    version=2,
+    version=3,
     row=LeadRow,
     key="lead_id",
     indexes=[
         Index(("dealer_id", "state", "captured_at")),
         "captured_at",
         "customer_id",
+        Index(("linked",), kind="gin"),
         "unlinked_since",
     ],
 )
@@ -82,13 +85,19 @@ def _captured(row: LeadRow | None, e: LeadCaptured, m: Meta) -> LeadRow:
         requested_at=e.requested_at,
         captured_at=m.time,
         unlinked_since=m.time if e.customer_id is None else None,
+        linked=() if e.customer_id is None else (str(e.customer_id),),
     )
 
 
 @leads.on()
 def _qualified(row: LeadRow | None, e: LeadQualified, m: Meta) -> LeadRow | None:
     return row and replace(
-        row, state="qualified", customer_id=e.customer_id, model=e.model, unlinked_since=None
+        row,
+        state="qualified",
+        customer_id=e.customer_id,
+        model=e.model,
+        unlinked_since=None,
+        linked=tuple(sorted({*row.linked, str(e.customer_id)})),
     )
 
 
