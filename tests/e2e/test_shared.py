@@ -106,3 +106,22 @@ async def test_a_car_that_moves_is_its_new_stores_at_once(group: Group) -> None:
     assert len(timeline.entries) == 5, "the car's whole life goes with it"
     gone = await here.refused("sales.GetVehicle", metadata={"after-position": str(moved.position)}, vin=vin)
     assert gone.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_car_that_somebody_registers_does_not_open_what_other_workshops_do(group: Group) -> None:
+    vin = next(VINS)
+    workshop, curious = group.client(NEIGHBOUR), group.client(STORE)
+    await workshop(
+        "service_desk.OpenRepairOrder",
+        customer_id=await customer_of(group, NEIGHBOUR),
+        vin=vin,
+        odometer_km=20_000,
+        kind="WORK_KIND_REPAIR",
+        symptoms=["noise"],
+        adviser_id="A-01",
+    )
+    known = await curious("sales.RegisterVehicle", vin=vin, model="Arrizo 8", colour="white", model_year=2026)
+    timeline = await curious.ask("service_desk.GetVehicleTimeline", after=known.position, vin=vin)
+    assert [entry.event for entry in timeline.entries] == ["VehicleRegistered"]
+    own = await workshop.ask("service_desk.GetVehicleTimeline", after=known.position, vin=vin)
+    assert [entry.event for entry in own.entries] == ["RepairOrderOpened"]

@@ -1,4 +1,4 @@
-"""New cars, and the store that has each: until a customer has it, that store sees the car's whole life."""
+"""New cars, and the store that has each: until a customer has it, that store sees what became of it on its way."""
 
 import msgspec
 from msgspec.structs import replace

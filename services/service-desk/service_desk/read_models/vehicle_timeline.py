@@ -42,7 +42,11 @@ _SHOWN = (
 
 
 class TimelineRow(msgspec.Struct, frozen=True):
-    """An event of a car, in the store where it happened."""
+    """An event of a car, in the store where it happened.
+
+    ``stock_vin`` is the VIN once more for what happens to a car on its way to its first customer: whoever has it in
+    stock sees that. What a workshop does, and earns, stays its own, also with a car that somebody else registers.
+    """
 
     event_id: UUID
     vin: str
@@ -54,6 +58,7 @@ class TimelineRow(msgspec.Struct, frozen=True):
     brand: str
     subject_id: UUID
     details: Mapping[str, str]
+    stock_vin: str | None
 
     @property
     def dealer_id(self) -> str:
@@ -63,11 +68,11 @@ class TimelineRow(msgspec.Struct, frozen=True):
 
 vehicle_timeline = Projection(
     "vehicle_timeline",
-    version=2,
+    version=3,
     row=TimelineRow,
     key="event_id",
     indexes=[Index(("vin", "at", "position", "event_id"))],
-    owner=Owned(dealer="store", also=OwnedThrough(cars_in_stock, "vin")),
+    owner=Owned(dealer="store", also=OwnedThrough(cars_in_stock, "stock_vin")),
 )
 
 
@@ -111,4 +116,5 @@ def _(row: TimelineRow | None, e: AnyEvent, m: Meta) -> TimelineRow:
         brand=m.brand,
         subject_id=m.stream_id,
         details={name: _spelled(data[name]) for name in _SHOWN if data.get(name) is not None},
+        stock_vin=data["vin"] if service == "sales" else None,
     )
