@@ -116,9 +116,9 @@ def _row(number: int, line: bytes, columns: list[str]) -> customer_pb2.ImportRow
     try:
         cells = next(csv.reader([line.decode()]))
     except UnicodeDecodeError:
-        return customer_pb2.ImportRow(row=number, unreadable="is not UTF-8")
+        return customer_pb2.ImportRow(row=number, unreadable="broken encoding")
     if len(cells) != len(columns):
-        return customer_pb2.ImportRow(row=number, unreadable=f"has {len(cells)} columns, not {len(columns)}")
+        return customer_pb2.ImportRow(row=number, unreadable="wrong number of columns")
     values = dict(zip(columns, cells, strict=True))
     values["dealer_id"] = values.pop("dealer")
     return customer_pb2.ImportRow(row=number, **values)

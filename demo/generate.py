@@ -70,7 +70,8 @@ def customers(chance: random.Random, count: int = CUSTOMERS) -> bytes:
         good[number]["name"] = ""
     for number in spoilt[34:50]:
         original = good[chance.randrange(100)]
-        good[number] |= {"name": original["name"], "mobile": original["mobile"]}
+        # At the same store: another one may have the same customer.
+        good[number] |= {column: original[column] for column in ("name", "mobile", "dealer")}
     lines = [_line(dict(zip(COLUMNS, COLUMNS, strict=True))).encode()]
     for number, row in enumerate(good):
         if number in broken:

@@ -56,7 +56,7 @@ GOODS = {
     "AncillaryOrderAdded.description": "what is sold, as on the invoice",
     "PdiFailed.defects": "of a car that nobody owns yet",
     "HandoverChecklistCompleted.checks": "the items of a sheet",
-    "ImportRowRefused.reason": "which of the rules a row breaks, without the value",
+    "ImportRowRefused.reason": "which of our rules a row breaks, without the value and without a word of the sender's",
     "LeadQuarantined.reason": "what is wrong with the document, without a value",
     "ImportStarted.file_name": "of a list of many customers, by which the import is known; it is nobody's",
 }

@@ -12,6 +12,20 @@ from functools import lru_cache
 ALL = "*"
 """Stands for all dealers, or all brands, in a token."""
 
+MAX_NAME = 100
+"""Most characters of the name of a dealer or brand that a call is for."""
+
+
+def single(name: str) -> str:
+    """The name of one dealer or brand that something is done for. Raises `ValueError` with the reason."""
+    if not 0 < len(name) <= MAX_NAME:
+        raise ValueError(f"must have 1 to {MAX_NAME} characters")
+    if not (name.isascii() and name.isprintable()):
+        raise ValueError("must consist of printable ASCII characters")
+    if name == ALL:
+        raise ValueError("must be a single one")
+    return name
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:

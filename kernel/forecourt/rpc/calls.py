@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from forecourt.access.identity import Identity, IdentityVerifier, Peer, no_peer
 from forecourt.access.rates import RateLimiter
-from forecourt.access.scope import ALL, UNRESTRICTED, scope_of
+from forecourt.access.scope import ALL, UNRESTRICTED, scope_of, single
 from forecourt.audit.entries import provenance, provenance_of_system
 from forecourt.audit.parts import PartsOfCall
 from forecourt.audit.trail import Origin
@@ -173,15 +173,15 @@ def _one_of(given: Mapping[str, Any], key: str, allowed: tuple[str, ...], must: 
             # What is nobody's would be seen by nobody but head office.
             raise Forbidden(f"{key}: the token is for none", fields={key: "the token is for none"})
         raise _invalid(key, "is missing; the token is for several, so name one")
-    if not isinstance(value, str) or not 0 < len(value) <= 100:
-        raise _invalid(key, "must have 1 to 100 characters")
-    if value == ALL:
-        raise _invalid(key, "must be a single one")
-    if value not in allowed and ALL not in allowed:
+    try:
+        name = single(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise _invalid(key, str(error)) from None
+    if name not in allowed and ALL not in allowed:
         raise Forbidden(
             f"{key}: the token is not for this one", fields={key: "the token is not for this one"}
         )
-    return value
+    return name
 
 
 def _invalid(key: str, reason: str) -> InvalidInput:

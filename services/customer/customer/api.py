@@ -1,9 +1,10 @@
 """The gRPC API of the customer service, as a table: RPC, command or query."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
+from msgspec.structs import replace
 from pydantic import Field
 
 from customer.customer import (
@@ -32,6 +33,7 @@ from customer.erasure import ApproveErasure, RejectErasure, RequestErasure
 from customer.importing import ImportChunk, import_customers
 from customer.read_models import (
     CustomerRow,
+    ImportProblemRow,
     customers,
     documents,
     history,
@@ -216,7 +218,10 @@ async def export_customer(query: ExportCustomer, call: Call) -> AsyncIterator[di
 
 
 async def get_import(query: GetImport, call: Call) -> dict[str, Any]:
-    """Counts, the row to resume after, and a page of the rows that were not imported. Raises `NotFound`."""
+    """Counts, the row to resume after, and a page of the rows that were not imported. Raises `NotFound`.
+
+    A row that repeats a customer whom the caller may not see, for it was another store's row, does not say whom.
+    """
     row = await call.read_models.get(imports, query.import_id)
     if row is None:
         raise NotFound("import: not found")
@@ -231,9 +236,17 @@ async def get_import(query: GetImport, call: Call) -> dict[str, Any]:
         "refused": row.refused,
         "duplicates": row.duplicates,
         "done_through": row.ranges[0][1] if row.ranges and row.ranges[0][0] == 1 else 0,
-        "problems": page.items,
+        "problems": await _without_strangers(page.items, call),
         "next_page_token": page.next_page_token,
     }
+
+
+async def _without_strangers(problems: Sequence[ImportProblemRow], call: Call) -> list[ImportProblemRow]:
+    repeated = {problem.customer_id for problem in problems if problem.customer_id}
+    seen = await call.read_models.get_many(customers, repeated)
+    return [
+        problem if problem.customer_id in seen else replace(problem, customer_id=None) for problem in problems
+    ]
 
 
 async def _with_vehicles(rows: list[CustomerRow], call: Call) -> list[dict[str, Any]]:
@@ -289,7 +302,7 @@ api.command("RequestErasure", customer, RequestErasure)
 api.command("RejectErasure", customer, RejectErasure)
 api.command("ApproveErasure", customer, ApproveErasure)
 api.bidi_stream("ImportCustomers", ImportChunk, import_customers)
-api.query("GetImport", GetImport, get_import, reads=[imports, import_problems])
+api.query("GetImport", GetImport, get_import, reads=[imports, import_problems, customers])
 api.query("GetCustomer", GetCustomer, get_customer, reads=[customers, ownerships])
 api.query("SearchCustomers", SearchCustomers, search_customers, reads=[customers, ownerships])
 api.query("GetCustomerHistory", GetCustomerHistory, get_customer_history, reads=[history])

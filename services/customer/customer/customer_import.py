@@ -49,7 +49,10 @@ class ImportRowsReported(Event, name="ImportRowsReported", version=1):
 
 
 class ImportRowRefused(Event, name="ImportRowRefused", version=1):
-    """A row became no customer: it is bad, or repeats the customer ``customer_id``. No personal data."""
+    """A row became no customer: it is bad, or repeats the customer ``customer_id``.
+
+    No personal data: ``reason`` is one of our own texts, without a value and without a word of the sender's.
+    """
 
     row: int
     outcome: Literal["refused", "duplicate"]

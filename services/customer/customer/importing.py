@@ -1,19 +1,20 @@
 """Imports a customer file, a chunk of rows at a time.
 
 Each good row registers a customer under ids derived from import id and row number, so that sending a row again
-does nothing twice. A row that repeats a customer (same mobile and same name) is reported, not registered.
+does nothing twice. A row that repeats a customer of its own store, or one that is shared with it (same mobile and
+same name), is reported, not registered.
 """
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from customer.customer import (
     Consent,
@@ -27,10 +28,11 @@ from customer.customer import (
 )
 from customer.customer_import import CHUNK_ROWS, ReportRows, RowReport, customer_import
 from customer.read_models import customers
+from forecourt.access.scope import Scope, single
 from forecourt.command_handler import Outcome
 from forecourt.deciders import Command, Context
 from forecourt.errors import AlreadyExists, ForecourtError, InvalidInput
-from forecourt.projections.queries import any_of
+from forecourt.projections.queries import ReadModels, any_of
 from forecourt.rpc.binding import Call
 from forecourt.waiting import cancel_and_wait
 from trade.fields import Line, OptionalLine
@@ -47,6 +49,15 @@ than are in hand."""
 
 PATIENCE = 60.0
 """Seconds that an import waits for the read model to show what was there before, and what it wrote long ago."""
+
+UNREADABLE = frozenset({"broken encoding", "wrong number of columns"})
+"""What a sender may say of a row that it could not read, and the reasons with which such rows are refused."""
+
+OTHERWISE_UNREADABLE = "cannot be read"
+"""The reason in the place of all others: a sender's own words may quote the row."""
+
+Same = tuple[str, str, str]
+"""What makes two rows the same customer: dealer, mobile number, name."""
 
 
 class ImportRow(BaseModel):
@@ -93,6 +104,7 @@ class CustomerRepeated(AlreadyExists):
     """A row is about a customer who is there already."""
 
 
+_dealer: TypeAdapter[str] = TypeAdapter(Annotated[str, AfterValidator(single)])
 _line: TypeAdapter[str] = TypeAdapter(Line)
 _kind: TypeAdapter[Kind] = TypeAdapter(Kind)
 _language: TypeAdapter[Language] = TypeAdapter(Language)
@@ -104,7 +116,9 @@ _contact_point = TypeAdapter(TypedContactPoint)
 def read_row(row: ImportRow) -> CustomerOfRow:
     """The customer that a row describes. Raises `InvalidInput` naming the first bad field."""
     if row.unreadable:
-        raise InvalidInput(row.unreadable, fields={"row": row.unreadable})
+        said = row.unreadable.lower()
+        reason = said if said in UNREADABLE else OTHERWISE_UNREADABLE
+        raise InvalidInput(f"row: {reason}", fields={"row": reason})
     if not row.name:
         raise InvalidInput("name: is missing", fields={"name": "is missing"})
     if not (row.mobile or row.email):
@@ -135,6 +149,11 @@ def _contact(kind: ContactKind, typed: str) -> TypedContactPoint:
 
 
 # What nearly all rows of a file have in common is checked once.
+@lru_cache(maxsize=256)
+def _dealer_of(text: str) -> str:
+    return _checked("dealer_id", _dealer, text)
+
+
 @lru_cache(maxsize=256)
 def _kind_of(text: str) -> Kind:
     return _checked("kind", _kind, text)
@@ -168,27 +187,28 @@ class NewCustomer:
 
 @dataclass(eq=False)
 class Remembered:
-    """The customers of some chunks by (mobile, name), and the position of the last event about them so far."""
+    """The customers of some chunks, and the position of the last event about them so far."""
 
-    customers: dict[tuple[str, str], UUID] = field(default_factory=dict)
+    customers: dict[Same, UUID] = field(default_factory=dict)
     position: int = 0
 
 
 class Importer:
-    """Takes the chunks of one call, in order."""
+    """Takes the chunks of one call, in order: all of one import, and of one brand."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._recent = Remembered()
         self._earlier = Remembered()
-        self._ready = False
+        self._import_id: UUID | None = None
         self._reporting = asyncio.Lock()
 
     async def take(self, chunk: ImportChunk) -> Awaitable[dict[str, Any]]:
         """Check a chunk and tell duplicates from new customers.
 
         Answers what registers them and gives the report on every row and the position of the last event: it may
-        go on while the next chunk is taken.
+        go on while the next chunk is taken. Raises `InvalidInput` for a chunk of another import than the first one,
+        and for rows out of order, `NotFound` for an import of another store.
         """
         rows = chunk.rows
         if any(later.row <= row.row for row, later in pairwise(rows)):
@@ -196,7 +216,7 @@ class Importer:
         await self._catch_up(chunk.import_id)
         await self._forget()
         checked = [self._check(row) for row in rows]
-        known = await self._known(good for good in checked if isinstance(good, CustomerOfRow))
+        known = await self._known(zip(rows, checked, strict=True))
         decided = [
             self._decide(chunk.import_id, row, good, known) for row, good in zip(rows, checked, strict=True)
         ]
@@ -221,12 +241,16 @@ class Importer:
     async def _catch_up(self, import_id: UUID) -> None:
         """Before the first chunk, wait until what was written before, by this import or others, can be seen.
 
-        Raises `NotFound` for an import of another store.
+        Raises `NotFound` for an import of another store, and `InvalidInput` for another import than the first chunk's:
+        its customers would be written before its report is refused.
         """
-        if not self._ready:
+        if self._import_id is None:
             await self._call.commands.require_reachable(customer_import, import_id)
             await self._call.read_models.wait_for(customers, await self._call.commands.head(), PATIENCE)
-            self._ready = True
+            self._import_id = import_id
+        elif import_id != self._import_id:
+            reason = "must be the one of the first chunk"
+            raise InvalidInput(f"import_id: {reason}", fields={"import_id": reason})
 
     async def _forget(self) -> None:
         """Forget the customers of long ago once the read model shows them: memory does not grow with the file."""
@@ -235,26 +259,49 @@ class Importer:
             self._earlier, self._recent = self._recent, Remembered()
 
     def _check(self, row: ImportRow) -> CustomerOfRow | InvalidInput:
-        if row.dealer_id and not self._call.identity.acts_for(row.dealer_id):
-            reason = "is not a dealer that the caller acts for"
-            return InvalidInput(f"dealer_id: {reason}", fields={"dealer_id": reason})
         try:
+            if row.dealer_id:
+                self._require_acting_for(_dealer_of(row.dealer_id))
             return read_row(row)
         except InvalidInput as error:
             return error
 
-    async def _known(self, rows: Iterable[CustomerOfRow]) -> dict[tuple[str, str], UUID]:
-        """Customers that are there already, by (mobile, name)."""
-        mobiles = sorted({row.mobile.normal for row in rows if row.mobile})
-        found = await self._call.read_models.all(customers, where=[any_of("mobile", mobiles)], limit=5_000)
-        return {(row.mobile or "", row.name): row.customer_id for row in found}
+    def _require_acting_for(self, dealer_id: str) -> None:
+        if not self._call.identity.acts_for(dealer_id):
+            reason = "is not a dealer that the caller acts for"
+            raise InvalidInput(f"dealer_id: {reason}", fields={"dealer_id": reason})
+
+    async def _known(
+        self, checked: Iterable[tuple[ImportRow, CustomerOfRow | InvalidInput]]
+    ) -> dict[Same, UUID]:
+        """Customers that the stores of the rows have already, and those shared with them: a query for each store."""
+        mobiles: dict[str, set[str]] = defaultdict(set)
+        for row, good in checked:
+            if isinstance(good, CustomerOfRow) and good.mobile:
+                mobiles[self._store_of(row)].add(good.mobile.normal)
+        known: dict[Same, UUID] = {}
+        for dealer_id, numbers in mobiles.items():
+            found = await self._known_to(dealer_id).all(
+                customers, where=[any_of("mobile", sorted(numbers))], limit=5_000
+            )
+            known |= {(dealer_id, one.mobile or "", one.name): one.customer_id for one in found}
+        return known
+
+    def _known_to(self, dealer_id: str) -> ReadModels:
+        """What the store of a row may see: its manager reads the report, whoever imports."""
+        scope = Scope(frozenset({dealer_id}), frozenset({self._call.context.brand}))
+        known: ReadModels = self._call.read_models.within(scope)
+        return known
+
+    def _store_of(self, row: ImportRow) -> str:
+        return row.dealer_id or self._call.context.dealer_id
 
     def _decide(
         self,
         import_id: UUID,
         row: ImportRow,
         good: CustomerOfRow | InvalidInput,
-        known: dict[tuple[str, str], UUID],
+        known: dict[Same, UUID],
     ) -> RowReport | NewCustomer:
         if isinstance(good, InvalidInput):
             self._call.refuse(good, import_id)
@@ -263,7 +310,7 @@ class Importer:
         customer_id = uuid5(context.command_id, "customer")
         other = customer_id
         if good.mobile is not None:
-            same = (good.mobile.normal, good.name)
+            same = (context.dealer_id, good.mobile.normal, good.name)
             there = known.get(same) or self._earlier.customers.get(same)
             other = there or self._recent.customers.setdefault(same, customer_id)
         if other != customer_id:

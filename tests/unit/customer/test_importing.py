@@ -1,11 +1,12 @@
-"""The streamed import: chunks written at the same time, duplicates, memory, and rows sent again."""
+"""The streamed import: chunks written at the same time, duplicates, memory, rows sent again, and what is refused."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from copy import copy
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Self, cast
 from uuid import UUID
 
 import pytest
@@ -14,9 +15,13 @@ from customer import importing
 from customer.customer import CustomerRegistered, customer
 from customer.importing import ImportChunk, Importer, ImportRow
 from customer.service import service
+from demo.client import read_rows
+from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.audit.parts import PartsOfCall
 from forecourt.codec import Codec
 from forecourt.command_handler import CommandHandler
+from forecourt.errors import InvalidInput
+from forecourt.events import Meta
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.eventstore.port import Append
 from forecourt.privacy.keys import MemoryKeys
@@ -77,25 +82,37 @@ class Store(MemoryEventStore):
 
 
 class Shown:
-    """A read model of customers that shows only what was waited for."""
+    """A read model of customers that shows only what was waited for; ``asked`` are the scopes of the queries."""
 
     def __init__(self, store: MemoryEventStore, codec: Codec) -> None:
         self._store, self._codec = store, codec
+        self._scope = UNRESTRICTED
         self.position = 0
+        self.asked: list[Scope] = []
+
+    def within(self, scope: Scope) -> Self:
+        """The same, seen within another scope."""
+        other = copy(self)
+        other._scope = scope
+        return other
 
     async def wait_for(self, _projection: object, position: int, _timeout: float) -> None:
         self.position = max(self.position, position)
 
     async def all(self, _projection: object, **_: object) -> list[Any]:
+        self.asked.append(self._scope)
         found = []
         async for batch in self._store.read_all(categories=["customer"]):
             for event in await self._codec.decode([e for e in batch.events if e.position <= self.position]):
-                if isinstance(event.event, CustomerRegistered):
+                if isinstance(event.event, CustomerRegistered) and self._shows(event.meta):
                     mobile = event.event.contact_points[0].value
                     found.append(
                         SimpleNamespace(mobile=mobile, name=event.event.name, customer_id=event.stream_id)
                     )
         return found
+
+    def _shows(self, meta: Meta) -> bool:
+        return self._scope.covers_dealer(meta.dealer_id) and self._scope.covers_brand(meta.brand)
 
 
 class Desk:
@@ -107,9 +124,9 @@ class Desk:
         self.handler = CommandHandler(self.store, codec)
         self.shown = Shown(self.store, codec)
 
-    def importer(self, days: int = 0) -> Importer:
-        """The importer of a new call, some days later."""
-        context = replace(CONTEXT, now=CONTEXT.now + timedelta(days=days))
+    def importer(self, days: int = 0, store: str = "D001") -> Importer:
+        """The importer of a new call of somebody who acts for every store, some days later."""
+        context = replace(CONTEXT, now=CONTEXT.now + timedelta(days=days), dealer_id=store)
         call = SimpleNamespace(
             context=context,
             commands=CallCommands(self.handler, context, PartsOfCall()),
@@ -195,3 +212,87 @@ async def test_an_import_that_wrote_a_row_in_two_appends_is_resumed(done: int) -
     (report,) = await imported(desk.importer(days=1), rows)
     assert (report.outcome, report.customer_id) == ("created", row.customer_id)
     assert await desk.events(row.customer_id) == ["CustomerRegistered", "VehicleOwnershipRecorded"]
+
+
+@pytest.mark.parametrize(
+    ("store", "dealer_id"), [("D002", ""), ("D001", "D002")], ids=["of the call", "of the row"]
+)
+async def test_a_store_gets_a_customer_whom_another_one_has(store: str, dealer_id: str) -> None:
+    desk = Desk()
+    first = await imported(desk.importer(store="D001"), chunk(an_id("one"), range(3)))
+    rows = chunk(an_id("another"), range(3), dealer_id=dealer_id)
+    second = await imported(desk.importer(store=store), rows)
+    assert [report.outcome for report in second] == ["created"] * 3
+    assert {report.customer_id for report in first}.isdisjoint(report.customer_id for report in second)
+    rows = chunk(an_id("a third"), range(3), dealer_id=dealer_id)
+    again = await imported(desk.importer(store=store), rows)
+    assert [report.customer_id for report in again] == [report.customer_id for report in second]
+
+
+@pytest.mark.parametrize("remembered", [importing.REMEMBERED_ROWS, 1], ids=["recent", "earlier"])
+async def test_what_a_call_remembers_is_of_one_store(
+    remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "REMEMBERED_ROWS", remembered)
+    importer = Desk().importer()
+    outcomes = []
+    for number, store in enumerate(["D001", "D002", "D002", "D001"], start=1):
+        (report,) = await imported(importer, chunk(an_id("file"), [7], first=number, dealer_id=store))
+        outcomes.append(report.outcome)
+    assert outcomes == ["created", "created", "duplicate", "duplicate"]
+
+
+async def test_a_chunk_is_looked_for_once_in_each_store() -> None:
+    desk = Desk()
+    rows = [
+        ImportRow(row=row, name="P", mobile=f"+86138{row:08}", dealer_id=f"D00{row % 3}")
+        for row in range(1, 101)
+    ]
+    await imported(desk.importer(), ImportChunk(import_id=an_id("file"), rows=tuple(rows)))
+    stores = [frozenset({store}) for store in ("D001", "D002", "D000")]
+    assert desk.shown.asked == [Scope(store, frozenset({"hongtong"})) for store in stores]
+
+
+@pytest.mark.parametrize(
+    "dealer_id", ["*", "D" * 101, "D\0", "D\n1", "店"], ids=["all", "long", "NUL", "lines", "not ASCII"]
+)
+async def test_a_row_names_one_store_as_a_call_does(dealer_id: str) -> None:
+    desk = Desk()
+    (report,) = await imported(desk.importer(), chunk(an_id("file"), [1], dealer_id=dealer_id))
+    assert (report.outcome, report.field) == ("refused", "dealer_id")
+    assert dealer_id not in report.reason
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("broken encoding", "broken encoding"),
+        ("Wrong number of columns", "wrong number of columns"),
+        ("expected 8 fields in line 7, saw 9: 王伟,13800138000", "cannot be read"),
+        ("broken encoding: 王伟", "cannot be read"),
+    ],
+)
+async def test_a_row_that_cannot_be_read_is_refused_in_words_of_our_own(said: str, reason: str) -> None:
+    desk = Desk()
+    (report,) = await imported(desk.importer(), chunk(an_id("file"), [1], unreadable=said))
+    assert (report.outcome, report.field, report.reason) == ("refused", "row", reason)
+    with pytest.raises(InvalidInput) as refused:
+        importing.read_row(ImportRow(row=1, unreadable=said))
+    assert "王" not in str(refused.value)
+
+
+def test_the_reasons_of_the_demos_client_are_known() -> None:
+    rows = read_rows([b"name,mobile,dealer", "王伟,,D001".encode("gbk"), b"P,1,D001,more"])
+    assert {row.unreadable for row in rows} == importing.UNREADABLE
+
+
+async def test_a_chunk_of_another_import_is_refused_before_it_is_written() -> None:
+    desk = Desk()
+    importer = desk.importer()
+    await imported(importer, chunk(an_id("one"), range(3)))
+    head = await desk.store.head()
+    with pytest.raises(InvalidInput) as refused:
+        await imported(importer, chunk(an_id("another"), range(3, 6), first=4))
+    assert set(refused.value.fields) == {"import_id"}
+    assert await desk.store.head() == head
+    assert len(importer._recent.customers) == 3
