@@ -21,19 +21,22 @@ def swallowed(tree: ast.AST) -> list[tuple[str, int]]:
     found = []
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            found += [(function.name, node.lineno) for node in ast.walk(function) if _swallows(node)]
+            found += [(function.name, line) for line in map(_swallows, ast.walk(function)) if line]
     return found
 
 
-def _swallows(node: ast.AST) -> bool:
+def _swallows(node: ast.AST) -> int | None:
+    """The line of a node that swallows a cancellation."""
     if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "suppress":
-        return any("CancelledError" in ast.unparse(argument) for argument in node.args)
+        swallows = any("CancelledError" in ast.unparse(argument) for argument in node.args)
+        return node.lineno if swallows else None
     if not isinstance(node, ast.ExceptHandler) or node.type is None:
-        return False
+        return None
     caught = ast.unparse(node.type)
     if "CancelledError" not in caught and "BaseException" not in caught:
-        return False
-    return not any(isinstance(inner, ast.Raise) for statement in node.body for inner in ast.walk(statement))
+        return None
+    raises = any(isinstance(inner, ast.Raise) for statement in node.body for inner in ast.walk(statement))
+    return None if raises else node.lineno
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
