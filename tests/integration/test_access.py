@@ -135,6 +135,19 @@ async def test_a_key_file_may_be_exchanged(tmp_path: Path) -> None:
         await poll_async(ended, 10, what="the end of what the old key had signed")
 
 
+async def test_a_key_file_that_was_emptied_ends_all_tokens(tmp_path: Path) -> None:
+    signer, ticks = Signer("EdDSA", kid="leaked"), Ticks()
+    path = tmp_path / "jwks.json"
+    path.write_text(jwk_set(signer))
+    async with shop_of(believing(FileKeys(path, monotonic=ticks)), token_of(signer)) as shop:
+        await shop.call("GetBasket", GET)
+        path.write_text(jwk_set())
+        ticks.now += 2
+        forged = Client(shop._channel, token_of(signer, sub="eve"))
+        assert await reason(forged.call("GetBasket", GET)) == "token-key-unknown"
+        await poll_async(partial(answers, shop, not_any_more=True), 10, what="the end of the cached token")
+
+
 class KeyServer:
     """Serves a key set over HTTP, and counts."""
 
