@@ -140,6 +140,16 @@ async def test_a_refused_stream_is_one_entry(shop: Client, log: MemoryLog) -> No
     assert [data(entry)["rpc"] for entry in entries(log)] == ["shop.Upload"]
 
 
+async def test_a_refused_stream_of_answers_names_what_it_is_about(shop: Client, log: MemoryLog) -> None:
+    shop.token = TOKENS.issue("eve", dealers=["D001"], brands=["hongtong"])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await shop.call("Watch", message("GetBasketRequest", basket_id=str(ID))).read()
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    (entry,) = entries(log)
+    assert (entry.type, entry.actor_id, data(entry)["rpc"]) == ("audit.ReadRefused", "eve", "shop.Watch")
+    assert data(entry)["subjects"] == [str(ID)]
+
+
 async def rows(good: int, bad: int) -> AsyncIterator[Any]:
     for number in range(good + bad):
         yield message("Row", number=number + 1 if number < good else 0, text="王伟")
