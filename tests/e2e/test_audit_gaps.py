@@ -1,4 +1,4 @@
-"""What a call refused on its way, and what cannot be read: entries on a real database, with all services."""
+"""What a call refused on its way, what cannot be read, and who sees entries: on a real database, with all services."""
 
 import json
 from typing import Any
@@ -8,13 +8,14 @@ import grpc
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
+from forecourt.audit.rejections import Kind
 from forecourt.codec import Codec
 from forecourt.eventstore.port import StoredEvent
 from forecourt.privacy.fields import ERASED
 from forecourt.privacy.keys_postgres import open_keys
 from forecourt.testing.probes import poll_async
 from tests.e2e.client import METHODS
-from tests.e2e.group import STORE, Group
+from tests.e2e.group import HEAD, MAKER, NEIGHBOUR, OTHER_BRAND, STORE, Caller, Group
 from tests.e2e.stories import register
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
@@ -126,3 +127,50 @@ async def test_a_lost_key_reads_as_erased_and_is_noted_once(group: Group) -> Non
     await runtime.audit.trail.close()
     ((_, data),) = await audited(group, "DataUnreadable", subjects=[customer_id])
     assert data["slug"] == "person-key-lost"
+
+
+BRANDS = Caller(("D001",), ("hongtong", "chery"), "D001", "hongtong")
+"""Somebody of a store that has several brands."""
+
+DONE = {"OUTCOME_ACCEPTED"}
+UNBRANDED = {"OUTCOME_READ", "OUTCOME_UNCHANGED", "OUTCOME_REFUSED", "OUTCOME_REJECTED"}
+SEEN = {
+    "the store's manager": (BRANDS, DONE | UNBRANDED),
+    "a manager of the brand": (STORE, DONE | UNBRANDED),
+    "a manager of the other brand": (OTHER_BRAND, UNBRANDED),
+    "the manufacturer": (MAKER, DONE),
+    "another store": (NEIGHBOUR, set[str]()),
+    "another store with both brands": (Caller(("D002",), BRANDS.brands, "D002", "chery"), set[str]()),
+    "head office": (HEAD, DONE | UNBRANDED),
+}
+
+
+@pytest.mark.parametrize("kind", SEEN)
+async def test_what_staff_with_several_brands_did_is_seen_in_their_store(group: Group, kind: str) -> None:
+    caller, outcomes = SEEN[kind]
+    actor = f"eva{list(SEEN).index(kind)}"
+    seller = group.client(STORE)
+    customer_id = await register(seller)
+    staff, brand = group.client(BRANDS, actor), {"brand": BRANDS.brand}
+    await staff.ask("customer.GetCustomer", after=seller.position, customer_id=customer_id)
+    for _ in range(2):
+        await staff(
+            "customer.ChangeCategory",
+            metadata=brand,
+            customer_id=customer_id,
+            category="CUSTOMER_KIND_BUYER",
+        )
+    await staff.refused("customer.ChangeCategory", metadata=brand, customer_id=str(uuid4()))
+    too_many = Kind(
+        "customer.GetCustomer", "RESOURCE_EXHAUSTED", "rate-exceeded", f"{actor}-D001", BRANDS.dealer
+    )
+    await group.runtime.audit.rejections.note(too_many)
+    assert await outcomes_of(group, caller, f"{actor}-D001") == outcomes
+
+
+async def outcomes_of(group: Group, caller: Caller, actor: str) -> set[str]:
+    """The outcomes of what somebody did, as far as the caller's audit shows them."""
+    head = await group.runtime.store.head()
+    answer = await group.client(caller, "auditor").ask("audit.ListEntries", after=head, actor_id=actor)
+    outcome: Any = METHODS["audit.ListEntries"].input_type.fields_by_name["outcome"].enum_type
+    return {outcome.values_by_number[entry.outcome].name for entry in answer.entries}

@@ -167,6 +167,18 @@ async def test_documents_of_strangers_are_not_there(group: Group, stranger: Call
     assert await not_exported(group, customer_id, stranger) == await not_exported(group, NOBODY, stranger)
 
 
+async def test_a_refused_export_is_in_the_audit_of_whom_it_was_about(group: Group) -> None:
+    customer_id = await register(group.client(STORE))
+    stranger = await not_exported(group, customer_id, NEIGHBOUR)
+    seller = await not_exported(group, customer_id, STORE, "salesperson")
+    found = await entries(group, customer_id, "customer.ExportCustomer")
+    assert {(entry["type"], entry["actor_id"], entry["slug"]) for entry in found} == {
+        ("audit.ReadRefused", "amy-D002", stranger.slug),
+        ("audit.ReadRefused", "amy-D001", seller.slug),
+    }
+    assert (stranger.slug, seller.slug) == ("not-found", "permission-missing")
+
+
 async def test_recording_what_a_stranger_has_is_answered_like_anything_else(group: Group) -> None:
     do, other = group.client(STORE), group.client(NEIGHBOUR)
     card = await identify(do, await register(do))

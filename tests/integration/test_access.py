@@ -40,6 +40,7 @@ from forecourt.testing.probes import poll_async
 from forecourt.testing.token_keys import Signer, jwk_set
 from tests.integration.edge_shop import TOKENS, Client, make_api, make_backend, message
 from tests.integration.test_edge import detail, fields, opening, refused
+from tests.odd_certificates import ODD, odd_certificate
 
 pytestmark = pytest.mark.integration
 
@@ -133,6 +134,19 @@ async def test_a_key_file_may_be_exchanged(tmp_path: Path) -> None:
             return await call.code() is grpc.StatusCode.UNAUTHENTICATED
 
         await poll_async(ended, 10, what="the end of what the old key had signed")
+
+
+async def test_a_key_file_that_was_emptied_ends_all_tokens(tmp_path: Path) -> None:
+    signer, ticks = Signer("EdDSA", kid="leaked"), Ticks()
+    path = tmp_path / "jwks.json"
+    path.write_text(jwk_set(signer))
+    async with shop_of(believing(FileKeys(path, monotonic=ticks)), token_of(signer)) as shop:
+        await shop.call("GetBasket", GET)
+        path.write_text(jwk_set())
+        ticks.now += 2
+        forged = Client(shop._channel, token_of(signer, sub="eve"))
+        assert await reason(forged.call("GetBasket", GET)) == "token-key-unknown"
+        await poll_async(partial(answers, shop, not_any_more=True), 10, what="the end of the cached token")
 
 
 class KeyServer:
@@ -383,6 +397,26 @@ async def test_who_comes_with_a_certificate_is_in_the_audit_by_the_name_of_the_t
     assert said == [
         ("audit.CommandRefused", "manufacturer:hongtong", "not-found"),
         ("audit.CallsRejected", "", "certificate-unknown"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ODD)
+async def test_a_certificate_that_cannot_be_read_is_refused_and_in_the_audit(
+    folder: Path, authority: DevelopmentAuthority, kind: str
+) -> None:
+    log = MemoryLog()
+    backend = replace(make_backend(log), metadata=secure_backend(folder).metadata)
+    async with (
+        serving(backend, tls_of(folder)) as server,
+        channel_to(server.port, authority, odd_certificate(authority, kind)) as channel,
+    ):
+        shop = Client(channel, "")
+        assert await reason(shop.call("GetBasket", GET, authorization="")) == "certificate-unknown"
+        # Whoever has a token needs none that can be read.
+        await Client(channel, TOKEN).call("GetBasket", GET)
+    rejected = [entry for entry in log.events if entry.type == "audit.CallsRejected"]
+    assert [(entry.actor_id, json.loads(entry.data)["slug"]) for entry in rejected] == [
+        ("", "certificate-unknown")
     ]
 
 

@@ -140,6 +140,43 @@ async def test_a_refused_stream_is_one_entry(shop: Client, log: MemoryLog) -> No
     assert [data(entry)["rpc"] for entry in entries(log)] == ["shop.Upload"]
 
 
+async def test_a_refused_stream_of_answers_names_what_it_is_about(shop: Client, log: MemoryLog) -> None:
+    shop.token = TOKENS.issue("eve", dealers=["D001"], brands=["hongtong"])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await shop.call("Watch", message("GetBasketRequest", basket_id=str(ID))).read()
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    (entry,) = entries(log)
+    assert (entry.type, entry.actor_id, data(entry)["rpc"]) == ("audit.ReadRefused", "eve", "shop.Watch")
+    assert data(entry)["subjects"] == [str(ID)]
+
+
+STORES = {
+    "one store and brand": (["D001"], ["hongtong"], "D001", "hongtong"),
+    "a store with several brands": (["D001"], ["hongtong", "chery"], "D001", ""),
+    "a store with all brands": (["D001"], ["*"], "D001", ""),
+    "several stores": (["D001", "D002"], ["hongtong"], "", "hongtong"),
+    "a manufacturer": (["*"], ["hongtong"], "", "hongtong"),
+}
+"""Tokens by their dealers and brands, and the dealer and brand that their entries are filed for."""
+
+
+@pytest.mark.parametrize("kind", STORES)
+async def test_an_entry_is_filed_for_the_store_and_brand_that_the_token_is_for_alone(
+    shop: Client, log: MemoryLog, kind: str
+) -> None:
+    dealers, brands, dealer, brand = STORES[kind]
+    shop.token = TOKENS.issue("amy", roles=["salesperson"], dealers=dealers, brands=brands)
+    acting: dict[str, Any] = {"dealer_id": "D001", "brand": "hongtong"}
+    close = message("CloseBasketRequest", basket_id=str(ID))
+    assert await code_of(shop.call("CloseBasket", close, **acting)) is grpc.StatusCode.NOT_FOUND
+    fast = message("GetBasketRequest", basket_id=str(ID), mode="too fast")
+    assert await code_of(shop.call("GetBasket", fast, **acting)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert [(entry.type, entry.dealer_id, entry.brand) for entry in entries(log)] == [
+        ("audit.CommandRefused", dealer, brand),
+        ("audit.CallsRejected", dealer, ""),
+    ]
+
+
 async def rows(good: int, bad: int) -> AsyncIterator[Any]:
     for number in range(good + bad):
         yield message("Row", number=number + 1 if number < good else 0, text="王伟")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from itertools import product
 from typing import Any, Literal
 from unittest.mock import Mock
 from uuid import UUID
@@ -110,6 +111,15 @@ boxes = Projection("box", version=1, row=SharedRow, key="box_id")
 things = Projection("thing", version=1, row=ThingRow, key="thing_id", owner=OwnedThrough(boxes, "box_id"))
 parts = Projection("part", version=1, row=ThingRow, key="thing_id", owner=OwnedThrough(things, "box_id"))
 
+
+class RemarkRow(msgspec.Struct, frozen=True):
+    remark_id: UUID
+    dealer_id: str
+    brand: str
+
+
+remarks = Projection("remark", version=1, row=RemarkRow, key="remark_id", owner=Owned(unbranded=True))
+
 NAMES = ("Audi", "audi", "BMW 100%", "Bulli_2", "Chery", "红旗", "红 旗", "O'Hara", 'Q"7', "back\\slash")
 
 
@@ -135,20 +145,24 @@ def car(number: int, **changed: Any) -> CarRow:
 
 
 ROWS = [car(number) for number in range(60)]
+REMARKS = [
+    RemarkRow(account(number), dealer, brand)
+    for number, (dealer, brand) in enumerate(product(("", "D000", "D001", "D002"), ("", "hongtong", "chery")))
+]
 
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Any]:
     async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as opened:
-        await tables.migrate(opened, "lot", [cars, pairs])
-        table = tables.Table("lot", cars)
-        await opened.execute(table.upsert_sql, *table.upsert_arrays(ROWS))
+        await tables.migrate(opened, "lot", [cars, pairs, remarks])
+        await _stored(opened, cars, *ROWS)
+        await _stored(opened, remarks, *REMARKS)
         yield opened
 
 
 @pytest.fixture
 async def rm(pool: Any) -> AsyncIterator[ReadModels]:
-    read_models = ReadModels(pool, "lot", [cars, pairs])
+    read_models = ReadModels(pool, "lot", [cars, pairs, remarks])
     yield read_models
     await read_models.close()
 
@@ -460,6 +474,30 @@ async def test_a_scope_hides_what_is_others(
     for row in ROWS[:6]:
         assert (await mine.get(cars, row.car_id) is not None) == (row.car_id in seen)
     assert rm.scope == Scope()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    dealers=st.none() | st.frozensets(st.sampled_from(["D000", "D001", "D002", "D999"])),
+    brands=st.none() | st.frozensets(st.sampled_from(["hongtong", "chery"])),
+)
+async def test_what_has_no_brand_is_its_whole_dealers_and_no_manufacturers(
+    rm: ReadModels, dealers: frozenset[str] | None, brands: frozenset[str] | None
+) -> None:
+    mine = rm.within(Scope(dealers, brands))
+    seen = {row.remark_id for row in REMARKS if may_see(row, dealers, brands)}
+    assert {row.remark_id for row in await mine.all(remarks)} == seen
+    assert set(await mine.get_many(remarks, [row.remark_id for row in REMARKS])) == seen
+    assert await mine.total(remarks) == len(seen)
+
+
+def may_see(row: RemarkRow, dealers: frozenset[str] | None, brands: frozenset[str] | None) -> bool:
+    """Whether a row that may be without a brand is in a scope, in other words than those of the program."""
+    if dealers is None:
+        return brands is None or row.brand in brands
+    if row.dealer_id not in dealers:
+        return False
+    return row.brand == "" or brands is None or row.brand in brands
 
 
 async def test_a_scope_does_not_touch_rows_that_are_everybodys(rm: ReadModels, pool: Any) -> None:

@@ -7,7 +7,8 @@
     dealers = ["*"]
     brands = ["hongtong"]
 
-TLS has made sure that the certificate is valid and comes from our authority before it is looked at here.
+TLS has made sure that the certificate is valid and comes from our authority before it is looked at here. One with parts
+that we cannot read, though TLS could, names nobody.
 """
 
 import base64
@@ -174,15 +175,37 @@ class CertificateIdentities:
         return self._path.stat().st_mtime_ns, parse_table(self._path.read_text())
 
 
+_UNREADABLE = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What a certificate raises of which TLS reads less than we do."""
+
+
 def _taken_apart(pem: bytes) -> _Presented:
-    certificate = x509.load_pem_x509_certificate(pem)
-    names: list[tuple[str, str]] = []
+    """What a certificate says; one that cannot be read names nobody."""
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names += [("uri", uri) for uri in found.get_values_for_type(x509.UniformResourceIdentifier)]
-        names += [("dns", name) for name in found.get_values_for_type(x509.DNSName)]
-    except x509.ExtensionNotFound:
-        pass
-    names.append(("subject", certificate.subject.rfc4514_string()))
+        certificate = x509.load_pem_x509_certificate(pem)
+    except _UNREADABLE:
+        return _Presented((), 0.0, "")
     digest = base64.urlsafe_b64encode(certificate.fingerprint(hashes.SHA256())).rstrip(b"=").decode()
-    return _Presented(tuple(names), certificate.not_valid_after_utc.timestamp(), digest)
+    return _Presented(_names(certificate), certificate.not_valid_after_utc.timestamp(), digest)
+
+
+def _names(certificate: x509.Certificate) -> tuple[tuple[str, str], ...]:
+    """Whom a certificate may stand for, as kind and value.
+
+    Nobody where a part of it cannot be read, not even by its subject: that part may be what limits it.
+    """
+    try:
+        names = _alternative_names(certificate.extensions)
+        names.append(("subject", certificate.subject.rfc4514_string()))
+    except _UNREADABLE:
+        return ()
+    return tuple(names)
+
+
+def _alternative_names(extensions: x509.Extensions) -> list[tuple[str, str]]:
+    try:
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    names = [("uri", uri) for uri in found.get_values_for_type(x509.UniformResourceIdentifier)]
+    return names + [("dns", name) for name in found.get_values_for_type(x509.DNSName)]

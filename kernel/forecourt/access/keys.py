@@ -1,7 +1,8 @@
 """The public keys that tokens are verified with: a JWK set (RFC 7517) in a file or at a URL, and its rotation.
 
 Only signing keys of asymmetric algorithms count, and each only for its own algorithm. A set that cannot be read or
-fetched changes nothing: the last good one goes on.
+fetched changes nothing: the last good one goes on. A set without keys is a set: whoever empties it ends all tokens.
+Only to begin with it is refused, as the mistake that it is then.
 """
 
 import asyncio
@@ -69,7 +70,7 @@ class TokenKeys(Protocol):
 
 
 def parse_keys(text: str | bytes) -> dict[str, PublicKey]:
-    """The usable keys of a JWK set by their ids. Raises `ValueError` where there is none."""
+    """The usable keys of a JWK set by their ids, which may be none. Raises `ValueError` where it is no JWK set."""
     try:
         document = json.loads(text)
         listed = document["keys"] if isinstance(document, dict) else None
@@ -77,7 +78,11 @@ def parse_keys(text: str | bytes) -> dict[str, PublicKey]:
         listed = None
     if not isinstance(listed, list):
         raise ValueError("is not a JWK set")
-    keys = {str(jwk["kid"]): key for jwk in listed if (key := _key(jwk)) is not None}
+    return {str(jwk["kid"]): key for jwk in listed if (key := _key(jwk)) is not None}
+
+
+def _not_empty(keys: dict[str, PublicKey]) -> dict[str, PublicKey]:
+    """The keys of a first set. Raises `ValueError` where there are none."""
     if not keys:
         raise ValueError("holds no public key for signatures that has a kid")
     return keys
@@ -122,12 +127,12 @@ class FileKeys:
     """Keys from a file, read again when it changes."""
 
     def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Raises `OSError` or `ValueError` where the file cannot be read to begin with."""
+        """Raises `OSError` or `ValueError` where the file cannot be read, or has no key, to begin with."""
         self._path = path
         self._monotonic = monotonic
         self._looked = monotonic()
         self._stamp = _stamp(path)
-        self._keys = self._read()
+        self._keys = _not_empty(self._read())
         self.generation = 0
 
     async def refresh(self) -> None:
@@ -147,7 +152,7 @@ class FileKeys:
             return
         self.generation += keys != self._keys
         self._keys = keys
-        metrics.TOKEN_KEY_READS.labels("file", "ok").inc()
+        _taken("file", keys)
 
     async def find(self, key_id: str) -> PublicKey | None:
         """A key by its id."""
@@ -242,14 +247,23 @@ class UrlKeys:
     async def _update(self) -> None:
         try:
             keys = parse_keys(await self._fetch(self._url))
+            if self._keys is None:
+                _not_empty(keys)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             _failed("url", error)
         else:
             self.generation += self._keys is not None and keys != self._keys
             self._keys = keys
-            metrics.TOKEN_KEY_READS.labels("url", "ok").inc()
+            _taken("url", keys)
         finally:
             self._fetching = None
+
+
+def _taken(source: str, keys: dict[str, PublicKey]) -> None:
+    """A set that counts from now on: say so where it lets nobody in."""
+    metrics.TOKEN_KEY_READS.labels(source, "ok").inc()
+    if not keys:
+        log.error("token keys all gone", source=source)
 
 
 def _failed(source: str, error: Exception) -> None:

@@ -166,7 +166,8 @@ class RpcAudit:
         if code in NOT_DECIDED:
             return
         if identity is None or isinstance(error, LimitExceeded | Unauthenticated):
-            kind = Kind(self._name, code.name, slug, origin.actor_id, origin.dealer_id)
+            by = origin if identity is None else _filed(identity, origin)
+            kind = Kind(self._name, code.name, slug, by.actor_id, by.dealer_id)
             await self._audit.rejections.note(kind)
             return
         if not self._commands and not self._is_probe(error):
@@ -185,7 +186,8 @@ def _filed(identity: Any, origin: Origin) -> Origin:
     """Whom an entry belongs to: the store that was acted for, where the token is for no other.
 
     Whoever sees several stores may have named or read somebody of another one, which is no matter of this one's
-    auditors: such an entry is the head office's.
+    auditors: such an entry is the head office's. What somebody of one store with several brands did may concern each
+    of them, and has none: it is the whole store's.
     """
     dealer = origin.dealer_id if identity.dealers == (origin.dealer_id,) else ""
     brand = origin.brand if identity.brands == (origin.brand,) else ""

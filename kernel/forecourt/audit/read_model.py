@@ -17,7 +17,7 @@ from forecourt.audit.entries import (
     decode_provenance,
 )
 from forecourt.events import Envelope, Meta
-from forecourt.projections.projection import Index, Projection
+from forecourt.projections.projection import Index, Owned, Projection
 
 Outcome = Literal["accepted", "unchanged", "refused", "read", "rejected", "unreadable"]
 
@@ -55,6 +55,8 @@ entries: Projection[EntryRow] = Projection(
     version=3,
     row=EntryRow,
     key="position",
+    # Staff with several brands, and calls that were counted, are filed without one.
+    owner=Owned(unbranded=True),
     indexes=[
         Index(("actor_id", "position")),
         Index(("dealer_id", "position")),

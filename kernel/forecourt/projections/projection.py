@@ -54,12 +54,15 @@ class Owned:
     """Each row names its owner: the columns of dealer and brand, and of the dealers that it is shared with.
 
     Whoever sees the row that ``also`` leads to, in another read model, sees this one too, within the brand.
+    With ``unbranded`` a row without a brand is the whole dealer's, whatever brands the caller is for; whoever is for
+    some brands of all dealers does not see it.
     """
 
     dealer: str = "dealer_id"
     brand: str = "brand"
     shared: str | None = None
     also: "OwnedThrough | None" = None
+    unbranded: bool = False
 
 
 @dataclass(frozen=True)

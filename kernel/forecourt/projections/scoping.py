@@ -32,7 +32,9 @@ def scope_sql(table: Table, scope: Scope, parameters: Parameters, table_of: Tabl
 
 
 def _owned(table: Table, owner: Owned, scope: Scope, parameters: Parameters, table_of: TableOf) -> str:
-    found = _brand(table, owner.brand, scope, parameters)
+    # To the dealers of the scope alone: what has no brand is no matter of a manufacturer.
+    without = owner.unbranded and scope.dealers is not None
+    found = _brand(table, owner.brand, scope, parameters, or_none=without)
     if scope.dealers is not None:
         dealers = parameters.add(sorted(scope.dealers), "text[]")
         ways = [f"{column_of(table, owner.dealer).quoted} = ANY({dealers})"]
@@ -63,10 +65,13 @@ def _with_parent(
     return f"{column} IN (SELECT o.{key.quoted} FROM {parent.full_name} AS o WHERE {within})"
 
 
-def _brand(table: Table, column: str, scope: Scope, parameters: Parameters) -> list[str]:
+def _brand(
+    table: Table, column: str, scope: Scope, parameters: Parameters, *, or_none: bool = False
+) -> list[str]:
     if scope.brands is None:
         return []
-    return [f"{column_of(table, column).quoted} = ANY({parameters.add(sorted(scope.brands), 'text[]')})"]
+    brands = sorted(scope.brands | {""} if or_none else scope.brands)
+    return [f"{column_of(table, column).quoted} = ANY({parameters.add(brands, 'text[]')})"]
 
 
 def with_owners(projections: Iterable[Projection[Any]]) -> tuple[Projection[Any], ...]:

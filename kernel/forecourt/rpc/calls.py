@@ -93,7 +93,7 @@ class MetadataReader:
             identity = self._identities.known(authorization) or await self._identities.verify(
                 authorization, peer
             )
-        except ForecourtError:
+        except Exception:  # noqa: BLE001  # it may be what ended the call: told already, and no end of its entry
             return None, Origin(correlation)
         dealer, brand = (
             _surely(given, key, allowed)

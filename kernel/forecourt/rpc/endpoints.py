@@ -185,7 +185,7 @@ class _Endpoint:
         return answer
 
     async def server_stream(self, request: bytes, servicer: Servicer) -> None:
-        await self._send(self._stream(servicer, lambda _: self._model(request)), servicer)
+        await self._send(self._stream(servicer, lambda _: self._model(request), request), servicer)
 
     async def bidi_stream(self, requests: AsyncIterator[bytes], servicer: Servicer) -> None:
         await self._send(self._stream(servicer, lambda call: self._models(requests, call)), servicer)
@@ -203,7 +203,10 @@ class _Endpoint:
                     await self._fail(servicer, error)
                     raise
 
-    async def _stream(self, servicer: Servicer, given: Callable[[Call], Any]) -> AsyncGenerator[bytes, None]:
+    async def _stream(
+        self, servicer: Servicer, given: Callable[[Call], Any], request: bytes | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The answers of a stream; ``request`` is what it was asked with, where that is one message."""
         started = perf_counter()
         try:
             metadata = await self._begin(servicer)
@@ -219,7 +222,7 @@ class _Endpoint:
             self._cancelled.inc()
             raise
         except Exception as error:  # every error is answered in one place
-            await self._fail(servicer, error)
+            await self._fail(servicer, error, request)
             raise
         finally:
             self._seconds.observe(perf_counter() - started)

@@ -8,6 +8,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import jwt
 import pytest
@@ -22,10 +23,10 @@ from forecourt.access.callers import Callers
 from forecourt.access.certificates import CertificateIdentities
 from forecourt.access.development import DevelopmentTokens
 from forecourt.access.identity import CredentialsRefused, Identity, no_peer
-from forecourt.access.keys import parse_keys
+from forecourt.access.keys import FILE_SECONDS, FileKeys, TokenKeys, TokenKeysUnavailable, UrlKeys, parse_keys
 from forecourt.access.tokens import MAX_TOKEN, TokenVerifier
 from forecourt.clock import ManualClock
-from forecourt.testing.token_keys import Signer
+from forecourt.testing.token_keys import Signer, jwk_set
 
 CLOCK = ManualClock()
 NOW = CLOCK.now().timestamp()
@@ -268,10 +269,105 @@ def test_only_public_keys_for_signatures_are_taken() -> None:
     assert set(parse_keys(json.dumps({"keys": listed}))) == {"EdDSA"}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"keys": {}}', '{"keys": []}', "[" * 5_000])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"keys": {}}', "[" * 5_000])
 def test_what_is_no_key_set_is_said(text: str) -> None:
-    with pytest.raises(ValueError, match=r"JWK set|no public key"):
+    with pytest.raises(ValueError, match="JWK set"):
         parse_keys(text)
+
+
+EMPTY = {
+    "no keys": '{"keys": []}',
+    "no usable key": json.dumps({"keys": ["junk", {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"}]}),
+}
+BROKEN = {"half of a set": '{"keys": [', "an empty file": "", "no set": "{}"}
+
+
+class Published:
+    """A key set in a file, which is also what a URL answers, and the time until it is looked at again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now = 0.0
+        self.put(jwk_set(OURS))
+
+    def put(self, text: str) -> None:
+        """Publish a set, and let the time pass until it counts."""
+        self.path.write_text(text)
+        self.now += 1_000 * FILE_SECONDS
+
+    async def fetch(self, _url: str) -> bytes:
+        return self.path.read_bytes()
+
+    def keys(self, source: str) -> TokenKeys:
+        """Keys that are read from there."""
+        if source == "file":
+            return FileKeys(self.path, monotonic=lambda: self.now)
+        return UrlKeys("https://login.example", interval=1, monotonic=lambda: self.now, fetch=self.fetch)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Published:
+    return Published(tmp_path / "jwks.json")
+
+
+async def looked_again(tokens: TokenVerifier, clock: ManualClock) -> None:
+    """Let a call come by, so that keys are looked for, and the moment pass that this takes."""
+    clock.advance(timedelta(seconds=2))
+    with pytest.raises(CredentialsRefused):
+        await tokens.verify("Bearer garbage")
+    await asyncio.sleep(0.01)
+    clock.advance(timedelta(seconds=2))
+
+
+@pytest.mark.parametrize("source", ["file", "url"])
+@pytest.mark.parametrize("text", EMPTY.values(), ids=EMPTY)
+async def test_a_set_that_was_emptied_ends_all_tokens(
+    published: Published, monkeypatch: pytest.MonkeyPatch, source: str, text: str
+) -> None:
+    clock, log = ManualClock(), Mock()
+    monkeypatch.setattr("forecourt.access.keys.log", log)
+    keys = published.keys(source)
+    tokens = verifier(clock, keys)
+    cached, forged = f"Bearer {GOOD}", f"Bearer {OURS.sign(claims(sub='eve'))}"
+    await tokens.verify(cached)
+    published.put(text)
+    await looked_again(tokens, clock)
+    for header in (cached, forged):
+        with pytest.raises(refusals.TokenKeyUnknown):
+            await tokens.verify(header)
+        assert tokens.known(header) is None
+    await keys.ready()
+    log.error.assert_called_with("token keys all gone", source=source)
+    published.put(jwk_set(OURS))
+    await looked_again(tokens, clock)
+    await tokens.verify(cached)
+
+
+@pytest.mark.parametrize("source", ["file", "url"])
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+async def test_a_set_that_cannot_be_read_leaves_the_keys(
+    published: Published, source: str, text: str
+) -> None:
+    clock = ManualClock()
+    keys = published.keys(source)
+    tokens = verifier(clock, keys)
+    await tokens.verify(f"Bearer {GOOD}")
+    published.put(text)
+    await looked_again(tokens, clock)
+    await tokens.verify(f"Bearer {OURS.sign(claims(sub='ben'))}")
+    assert keys.generation == 0
+
+
+@pytest.mark.parametrize("text", EMPTY.values(), ids=EMPTY)
+async def test_to_begin_with_a_set_needs_a_key(published: Published, text: str) -> None:
+    published.put(text)
+    with pytest.raises(ValueError, match="no public key"):
+        published.keys("file")
+    fetched = published.keys("url")
+    with pytest.raises(TokenKeysUnavailable):
+        await fetched.ready()
+    published.put(jwk_set(OURS))
+    await fetched.ready()
 
 
 # --- development
