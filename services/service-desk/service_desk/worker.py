@@ -59,7 +59,8 @@ class CareReactions:
             vin=e.vin,
         )
         await self._once(return_visit, visit, label="return visit")
-        for planned in policies.reminders_after_delivery(e, _day(event, e.delivered_at)):
+        delivered_on = _day(event, e.delivered_at)
+        for planned in policies.reminders_after_delivery(e, event.stream_id, delivered_on):
             await self._once(reminder, planned, label=str(planned.reminder_id))
 
     @on_event(VehicleHandedBack)
