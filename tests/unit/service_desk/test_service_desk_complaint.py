@@ -143,6 +143,14 @@ def test_a_declined_offer_leads_back_to_handling() -> None:
     follow(declined, *WAY[4:]).when(WAY[8]).then_nothing()
 
 
+def test_what_is_done_while_an_offer_is_open_leaves_it_open() -> None:
+    called = follow(after(6), c_.RecordComplaintAction(**TARGET, action="called, no answer"))
+    assert complaint.fold(called.events).status == "proposed"
+    called.when(WAY[6]).then_types(e_.CustomerReplied)
+    called.when(WAY[8]).then_raises(c_.ProposalUnanswered)
+    follow(called, *WAY[6:]).when(WAY[8]).then_nothing()
+
+
 def test_reopening_starts_another_round_with_its_owner() -> None:
     reopened = follow(after(9), c_.ReopenComplaint(**TARGET, reason="the paint came off"))
     state = complaint.fold(reopened.events)
