@@ -131,7 +131,7 @@ async def test_a_low_score_opens_one_recovery_complaint(desk: Desk) -> None:
     assert (await desk.count())["ComplaintReceived"] == 1
 
 
-async def test_a_maintenance_fulfils_its_reminder_and_plans_the_next_one(desk: Desk) -> None:
+async def test_a_maintenance_fulfils_its_reminder_plans_the_next_one_and_moves_the_others(desk: Desk) -> None:
     await desk.deliver("one", VIN)
     await desk.until("ReminderScheduled", PLANNED_A_CAR - 1)
     await desk.advance(days=60)
@@ -149,6 +149,12 @@ async def test_a_maintenance_fulfils_its_reminder_and_plans_the_next_one(desk: D
         )
 
     await eventually(shown, seconds=SECONDS)
+    await desk.until("ReminderRescheduled", 1)
+    moved = await desk.pool.fetch(
+        "SELECT data::json ->> 'kind' AS kind FROM events.event"
+        " WHERE type = 'service_desk.ReminderRescheduled'"
+    )
+    assert [row["kind"] for row in moved] == ["warranty_end"]
     assert UUID(order_id)
 
 

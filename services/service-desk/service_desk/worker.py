@@ -65,7 +65,10 @@ class CareReactions:
 
     @on_event(VehicleHandedBack)
     async def care_after_repair(self, event: Recorded[VehicleHandedBack]) -> None:
-        """Plan a return visit; after a maintenance, fulfil its reminders and plan the next one."""
+        """Plan a return visit and let the reading move the car's reminders.
+
+        After a maintenance, fulfil its reminders first, and plan the next one.
+        """
         e = event.event
         visit = policies.return_visit_after(
             event.meta.id,
@@ -78,18 +81,16 @@ class CareReactions:
         await self._once(return_visit, visit, label="return visit")
         handed_back_on = _day(event, e.handed_back_at)
         following = policies.reminder_after_maintenance(e, event.stream_id, handed_back_on)
-        if following is None:
-            await self._note_odometer(event, e.vin, e.odometer_km, handed_back_on)
-            return
-        for row in await self._open_reminders(event, e.vin):
-            if row.kind in policies.MAINTENANCE:
-                done = FulfilReminder(reminder_id=row.reminder_id, repair_order_id=event.stream_id)
-                await self.commands.execute(reminder, done, label=f"fulfil {row.reminder_id}")
-        await self._once(reminder, following, label="next maintenance")
+        if following is not None:
+            await self._fulfil_maintenance(event, e.vin)
+        # Those fulfilled take no reading any more.
+        await self._note_odometer(event, e.vin, e.odometer_km, handed_back_on)
+        if following is not None:
+            await self._once(reminder, following, label="next maintenance")
 
     @on_event(RepairOrderOpened)
     async def note_odometer(self, event: Recorded[RepairOrderOpened]) -> None:
-        """Let the reading at reception move the car's reminders."""
+        """Let the reading at reception move the car's reminders; before a maintenance, that at its end does."""
         e = event.event
         if e.kind != "maintenance":
             await self._note_odometer(event, e.vin, e.odometer_km, _day(event, event.time))
@@ -204,6 +205,12 @@ class CareReactions:
         where = [eq("vin", vin), any_of("status", OPEN), lt("planned_at", event.meta.position)]
         rows: list[ReminderRow] = await self.read_models.all(reminders, where=where)
         return rows
+
+    async def _fulfil_maintenance(self, event: Recorded[VehicleHandedBack], vin: str) -> None:
+        for row in await self._open_reminders(event, vin):
+            if row.kind in policies.MAINTENANCE:
+                done = FulfilReminder(reminder_id=row.reminder_id, repair_order_id=event.stream_id)
+                await self.commands.execute(reminder, done, label=f"fulfil {row.reminder_id}")
 
     async def _note_odometer(self, event: Recorded[Any], vin: str, odometer_km: int, day: date) -> None:
         for row in await self._open_reminders(event, vin):
