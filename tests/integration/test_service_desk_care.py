@@ -213,6 +213,25 @@ async def test_a_car_that_came_back_and_was_sold_again_has_the_second_buyers_rem
     assert UUID(due) == an_id("customer two")
 
 
+async def test_a_delivery_that_is_handled_late_plans_only_what_is_still_to_come(desk: Desk) -> None:
+    maintained = await desk.record_delivery("0", VINS[0])
+    returned = await desk.record_delivery("1", VINS[1])
+    came_back = {"customer_id": an_id("customer 1"), "vin": VINS[1]}
+    await desk.tell("sales.VehicleReturned", f"order-{an_id('order 1')}", came_back)
+    await repair(desk, 0, kind="MAINTENANCE")
+    await desk.until("ReminderScheduled", 1)
+    await desk.publish(returned)
+    await desk.publish(maintained)
+    await desk.until("ReturnVisitScheduled", 3)
+    await desk.until("ReminderScheduled", 3)
+    planned = await desk.pool.fetch(
+        "SELECT data::json ->> 'vin' AS vin, data::json ->> 'kind' AS kind FROM events.event"
+        " WHERE type = 'service_desk.ReminderScheduled'"
+    )
+    assert {row["vin"] for row in planned} == {VINS[0]}
+    assert {row["kind"] for row in planned} == {"regular_maintenance", "annual_inspection", "warranty_end"}
+
+
 async def test_a_complaint_climbs_each_step_once_also_after_a_restart(desk: Desk) -> None:
     named = await complain(desk, 0)
     await complain(desk, 1)

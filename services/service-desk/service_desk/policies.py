@@ -1,7 +1,7 @@
 """Rules of care: what an event leads to. Pure; a change of a rule that shows in events is a new version."""
 
 import calendar
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -11,6 +11,7 @@ from service_desk.complaint.commands import ClimbLadder, ReceiveComplaint
 from service_desk.complaint.decisions import complaint
 from service_desk.foreign import VehicleDelivered
 from service_desk.read_models.due import DueRow
+from service_desk.read_models.vehicle_timeline import TimelineRow
 from service_desk.reminder import Kind, MarkReminderDue, ScheduleReminder, reminder, reminder_id
 from service_desk.repair_order.events import VehicleHandedBack
 from service_desk.return_visit import (
@@ -105,6 +106,22 @@ def reminder_after_maintenance(
         odometer_km=e.odometer_km,
         read_on=handed_back_on,
         rule_version=REMINDER_RULES,
+    )
+
+
+def overtaken(kind: Kind, since: Iterable[TimelineRow]) -> bool:
+    """Whether what happened to a car since leaves nothing to remind of: it came back, or its maintenance was done.
+
+    An event may be handled long after it happened.
+    """
+    return any(
+        row.event == "VehicleReturned"
+        or (
+            row.event == "VehicleHandedBack"
+            and kind in MAINTENANCE
+            and row.details.get("kind") == "maintenance"
+        )
+        for row in since
     )
 
 

@@ -12,6 +12,7 @@ from service_desk.complaint.decisions import complaint
 from service_desk.complaint.events import ComplaintReceived, SlaStarted
 from service_desk.foreign import VehicleDelivered
 from service_desk.read_models.due import DueRow
+from service_desk.read_models.vehicle_timeline import TimelineRow
 from service_desk.reminder import ReminderScheduled, ScheduleReminder, reminder, reminder_id
 from service_desk.repair_order.events import Kind, VehicleHandedBack
 from service_desk.return_visit import LowScoreFlagged, ReturnVisitScheduled, Trigger, return_visit
@@ -110,6 +111,39 @@ def test_only_a_maintenance_plans_the_next_one() -> None:
         15_100,
     )
     assert policies.reminder_after_maintenance(handed_back("repair"), an_id("order"), NOW.date()) is None
+
+
+def happened(event: str, **details: str) -> TimelineRow:
+    return TimelineRow(
+        event_id=an_id(event),
+        vin=VIN,
+        at=NOW,
+        position=9,
+        service="service_desk",
+        event=event,
+        store="D001",
+        brand="hongtong",
+        subject_id=an_id("order"),
+        details=details,
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "kinds"),
+    [
+        (
+            happened("VehicleReturned"),
+            {"first_maintenance", "annual_inspection", "warranty_end", "insurance_renewal"},
+        ),
+        (happened("VehicleHandedBack", kind="maintenance"), {"first_maintenance"}),
+        (happened("VehicleHandedBack", kind="repair"), set()),
+        (happened("RepairOrderOpened", kind="maintenance"), set()),
+    ],
+)
+def test_what_happened_since_may_leave_nothing_to_remind_of(row: TimelineRow, kinds: set[str]) -> None:
+    all_kinds = [command.kind for command in after_delivery(DELIVERED)]
+    assert {kind for kind in all_kinds if policies.overtaken(kind, [row])} == kinds
+    assert not any(policies.overtaken(kind, []) for kind in all_kinds)
 
 
 @pytest.mark.parametrize(("trigger", "days"), [("delivery", 3), ("repair", 3), ("complaint", 7)])
