@@ -148,7 +148,10 @@ class Desk:
 
     async def tell(self, type_: str, stream: str, data: dict[str, Any], dealer_id: str = "D001") -> None:
         """Have another service's event in the store and on the exchange, there twice: delivery is at least once."""
-        stored = await self.append(type_, stream, msgspec.json.encode(data).decode(), dealer_id)
+        await self.publish(await self.append(type_, stream, msgspec.json.encode(data).decode(), dealer_id))
+
+    async def publish(self, stored: Any) -> None:
+        """Have a stored event on the exchange, twice."""
         await asyncio.to_thread(self._publish_twice, stored)
 
     def _publish_twice(self, stored: Any) -> None:
@@ -164,20 +167,22 @@ class Desk:
 
     async def deliver(self, label: str, vin: str, *, insurance_until: date | None = None) -> UUID:
         """Have sales deliver a car; the order's id."""
-        order_id = an_id(f"order {label}")
-        await self.tell(
-            "sales.VehicleDelivered",
-            f"order-{order_id}",
-            {
-                "customer_id": an_id(f"customer {label}"),
-                "vin": vin,
-                "model": "Arrizo 8",
-                "delivered_at": await self.now(),
-                "odometer_km": 15,
-                "insurance_until": insurance_until,
-            },
-        )
-        return order_id
+        stored = await self.record_delivery(label, vin, insurance_until=insurance_until)
+        await self.publish(stored)
+        return an_id(f"order {label}")
+
+    async def record_delivery(self, label: str, vin: str, *, insurance_until: date | None = None) -> Any:
+        """Have a car's delivery in the store only: its reactions are late until it is published."""
+        data = {
+            "customer_id": an_id(f"customer {label}"),
+            "vin": vin,
+            "model": "Arrizo 8",
+            "delivered_at": await self.now(),
+            "odometer_km": 15,
+            "insurance_until": insurance_until,
+        }
+        order = f"order-{an_id(f'order {label}')}"
+        return await self.append("sales.VehicleDelivered", order, msgspec.json.encode(data).decode())
 
     async def hold_without_appointment(self, day: date) -> None:
         """Leave a hold behind that no appointment will ever stand on."""

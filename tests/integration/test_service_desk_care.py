@@ -57,8 +57,8 @@ async def test_a_delivery_is_followed_by_a_return_visit_and_reminders_each_due_o
     for label in ("one", "two", "three"):
         await desk.deliver(label, VIN if label == "one" else VINS[1], insurance_until=insured)
     await desk.until("ReturnVisitScheduled", 3)
-    # Two of the cars are the same one, sold twice: a car has its reminders once.
-    await desk.until("ReminderScheduled", 2 * PLANNED_A_CAR)
+    # Two of the cars are the same one, sold twice: each sale has its reminders once.
+    await desk.until("ReminderScheduled", 3 * PLANNED_A_CAR)
     await desk.advance(days=2, hours=23)
     assert (await desk.count())["ReturnVisitBecameDue"] == 0
     await desk.advance(hours=1)
@@ -68,12 +68,12 @@ async def test_a_delivery_is_followed_by_a_return_visit_and_reminders_each_due_o
     # A worker that dies while things fall due leaves the rest to the next one, and nothing is told twice.
     await desk.advance(days=100)
     await desk.restart_worker()
-    await desk.until("ReminderBecameDue", 2)
+    await desk.until("ReminderBecameDue", 3)
     await desk.until("ReturnVisitExpired", 3)
     await desk.advance(days=300)
-    await desk.until("ReminderBecameDue", 4)
+    await desk.until("ReminderBecameDue", 6)
     count = await desk.count()
-    assert (count["ReturnVisitBecameDue"], count["ReminderBecameDue"]) == (3, 4)
+    assert (count["ReturnVisitBecameDue"], count["ReminderBecameDue"]) == (3, 6)
     assert await desk.twice("ReturnVisitBecameDue") == await desk.twice("ReminderBecameDue") == []
 
     async def shown() -> bool:
@@ -131,7 +131,7 @@ async def test_a_low_score_opens_one_recovery_complaint(desk: Desk) -> None:
     assert (await desk.count())["ComplaintReceived"] == 1
 
 
-async def test_a_maintenance_fulfils_its_reminder_and_plans_the_next_one(desk: Desk) -> None:
+async def test_a_maintenance_fulfils_its_reminder_plans_the_next_one_and_moves_the_others(desk: Desk) -> None:
     await desk.deliver("one", VIN)
     await desk.until("ReminderScheduled", PLANNED_A_CAR - 1)
     await desk.advance(days=60)
@@ -149,6 +149,12 @@ async def test_a_maintenance_fulfils_its_reminder_and_plans_the_next_one(desk: D
         )
 
     await eventually(shown, seconds=SECONDS)
+    await desk.until("ReminderRescheduled", 1)
+    moved = await desk.pool.fetch(
+        "SELECT data::json ->> 'kind' AS kind FROM events.event"
+        " WHERE type = 'service_desk.ReminderRescheduled'"
+    )
+    assert [row["kind"] for row in moved] == ["warranty_end"]
     assert UUID(order_id)
 
 
@@ -187,6 +193,43 @@ async def test_reminders_end_with_the_ownership(desk: Desk) -> None:
     await desk.advance(days=800)
     await desk.until("ReturnVisitBecameDue", 1)
     assert (await desk.count())["ReminderBecameDue"] == 0
+
+
+async def test_a_car_that_came_back_and_was_sold_again_has_the_second_buyers_reminders(desk: Desk) -> None:
+    insured = (START + timedelta(days=365)).date()
+    order_id = await desk.deliver("one", VIN, insurance_until=insured)
+    await desk.until("ReminderScheduled", PLANNED_A_CAR)
+    came_back = {"customer_id": an_id("customer one"), "vin": VIN}
+    await desk.tell("sales.VehicleReturned", f"order-{order_id}", came_back)
+    await desk.until("ReminderWithdrawn", PLANNED_A_CAR)
+    await desk.deliver("two", VIN, insurance_until=insured)
+    await desk.until("ReminderScheduled", 2 * PLANNED_A_CAR)
+    await desk.advance(days=100)
+    await desk.until("ReminderBecameDue", 1)
+    assert (await desk.count())["ReminderScheduled"] == 2 * PLANNED_A_CAR
+    due = await desk.pool.fetchval(
+        "SELECT data::json ->> 'customer_id' FROM events.event WHERE type = 'service_desk.ReminderBecameDue'"
+    )
+    assert UUID(due) == an_id("customer two")
+
+
+async def test_a_delivery_that_is_handled_late_plans_only_what_is_still_to_come(desk: Desk) -> None:
+    maintained = await desk.record_delivery("0", VINS[0])
+    returned = await desk.record_delivery("1", VINS[1])
+    came_back = {"customer_id": an_id("customer 1"), "vin": VINS[1]}
+    await desk.tell("sales.VehicleReturned", f"order-{an_id('order 1')}", came_back)
+    await repair(desk, 0, kind="MAINTENANCE")
+    await desk.until("ReminderScheduled", 1)
+    await desk.publish(returned)
+    await desk.publish(maintained)
+    await desk.until("ReturnVisitScheduled", 3)
+    await desk.until("ReminderScheduled", 3)
+    planned = await desk.pool.fetch(
+        "SELECT data::json ->> 'vin' AS vin, data::json ->> 'kind' AS kind FROM events.event"
+        " WHERE type = 'service_desk.ReminderScheduled'"
+    )
+    assert {row["vin"] for row in planned} == {VINS[0]}
+    assert {row["kind"] for row in planned} == {"regular_maintenance", "annual_inspection", "warranty_end"}
 
 
 async def test_a_complaint_climbs_each_step_once_also_after_a_restart(desk: Desk) -> None:

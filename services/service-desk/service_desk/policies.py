@@ -1,7 +1,7 @@
 """Rules of care: what an event leads to. Pure; a change of a rule that shows in events is a new version."""
 
 import calendar
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -11,6 +11,7 @@ from service_desk.complaint.commands import ClimbLadder, ReceiveComplaint
 from service_desk.complaint.decisions import complaint
 from service_desk.foreign import VehicleDelivered
 from service_desk.read_models.due import DueRow
+from service_desk.read_models.vehicle_timeline import TimelineRow
 from service_desk.reminder import Kind, MarkReminderDue, ScheduleReminder, reminder, reminder_id
 from service_desk.repair_order.events import VehicleHandedBack
 from service_desk.return_visit import (
@@ -23,8 +24,8 @@ from service_desk.return_visit import (
     return_visit_id,
 )
 
-REMINDER_RULES = 1
-"""The version of the reminder rules below."""
+REMINDER_RULES = 2
+"""The version of the reminder rules below. Before 2, a car that was sold again had no reminders after it."""
 
 MAINTENANCE: tuple[Kind, ...] = ("first_maintenance", "regular_maintenance")
 """What a maintenance repair order fulfils."""
@@ -51,42 +52,38 @@ def months_later(day: date, months: int) -> date:
     return date(year, month + 1, min(day.day, calendar.monthrange(year, month + 1)[1]))
 
 
-def reminders_after_delivery(e: VehicleDelivered, delivered_on: date) -> list[ScheduleReminder]:
-    """First maintenance, annual inspection, end of warranty and, where its end is known, insurance renewal."""
+def reminders_after_delivery(
+    e: VehicleDelivered, order_id: UUID, delivered_on: date
+) -> list[ScheduleReminder]:
+    """First maintenance, annual inspection, end of warranty and, where its end is known, insurance renewal.
+
+    Each order has its own: a car may come back and be delivered again.
+    """
     months, km = FIRST_MAINTENANCE
     warranty_months, warranty_km = WARRANTY
-    dates: list[tuple[Kind, str, date, int | None]] = [
-        ("first_maintenance", "1", months_later(delivered_on, months), e.odometer_km + km),
-        (
-            "annual_inspection",
-            "1",
-            months_later(delivered_on, INSPECTION_AFTER_MONTHS) - INSPECTION_AHEAD,
-            None,
-        ),
-        (
-            "warranty_end",
-            "1",
-            months_later(delivered_on, warranty_months) - WARRANTY_AHEAD,
-            e.odometer_km + warranty_km,
-        ),
+    inspection_on = months_later(delivered_on, INSPECTION_AFTER_MONTHS) - INSPECTION_AHEAD
+    warranty_on = months_later(delivered_on, warranty_months) - WARRANTY_AHEAD
+    dates: list[tuple[Kind, date, int | None]] = [
+        ("first_maintenance", months_later(delivered_on, months), e.odometer_km + km),
+        ("annual_inspection", inspection_on, None),
+        ("warranty_end", warranty_on, e.odometer_km + warranty_km),
     ]
     if e.insurance_until is not None:
-        cycle = e.insurance_until.isoformat()
-        dates.append(("insurance_renewal", cycle, e.insurance_until - INSURANCE_AHEAD, None))
+        dates.append(("insurance_renewal", e.insurance_until - INSURANCE_AHEAD, None))
     return [
         ScheduleReminder(
-            reminder_id=reminder_id(e.vin, kind, cycle),
+            reminder_id=reminder_id(e.vin, kind, str(order_id)),
             customer_id=e.customer_id,
             vin=e.vin,
             kind=kind,
-            cycle=cycle,
+            cycle=str(order_id),
             due_on=max(due_on, delivered_on),
             due_km=due_km,
             odometer_km=e.odometer_km,
             read_on=delivered_on,
             rule_version=REMINDER_RULES,
         )
-        for kind, cycle, due_on, due_km in dates
+        for kind, due_on, due_km in dates
     ]
 
 
@@ -109,6 +106,22 @@ def reminder_after_maintenance(
         odometer_km=e.odometer_km,
         read_on=handed_back_on,
         rule_version=REMINDER_RULES,
+    )
+
+
+def overtaken(kind: Kind, since: Iterable[TimelineRow]) -> bool:
+    """Whether what happened to a car since leaves nothing to remind of: it came back, or its maintenance was done.
+
+    An event may be handled long after it happened.
+    """
+    return any(
+        row.event == "VehicleReturned"
+        or (
+            row.event == "VehicleHandedBack"
+            and kind in MAINTENANCE
+            and row.details.get("kind") == "maintenance"
+        )
+        for row in since
     )
 
 

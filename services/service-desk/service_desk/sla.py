@@ -76,3 +76,24 @@ def continued(calendar: BusinessCalendar, now: datetime, left: tuple[TimeLeft, .
         Deadline(level=item.level, due_at=add_business_time(calendar, now, timedelta(seconds=item.seconds)))
         for item in left
     )
+
+
+def delay(
+    calendar: BusinessCalendar, planned: tuple[Deadline, ...], deadlines: tuple[Deadline, ...]
+) -> timedelta:
+    """The business time by which the last of ``deadlines`` is later than planned: a clock stood so long."""
+    if not deadlines:
+        return timedelta(0)
+    last = max(deadlines, key=lambda deadline: deadline.level)
+    first = next(deadline.due_at for deadline in planned if deadline.level == last.level)
+    return business_time_between(calendar, first, last.due_at)
+
+
+def delayed(
+    calendar: BusinessCalendar, deadlines: tuple[Deadline, ...], by: timedelta
+) -> tuple[Deadline, ...]:
+    """The deadlines of a clock that stood for some business time."""
+    return tuple(
+        Deadline(level=deadline.level, due_at=add_business_time(calendar, deadline.due_at, by))
+        for deadline in deadlines
+    )

@@ -1,6 +1,7 @@
 """What the service desk does by itself: plans care by reaction to events, and acts when something falls due."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
@@ -11,8 +12,8 @@ from forecourt.deciders import Command, Decider
 from forecourt.errors import AlreadyExists, NotFound
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
-from forecourt.projections.queries import PageRequest, any_of, eq, le, lt
-from forecourt.worker.dependencies import ClockProvider, Commands, ReadModelsProvider
+from forecourt.projections.queries import PageRequest, any_of, eq, gt, le, lt
+from forecourt.worker.dependencies import ClockProvider, Commands, EventStoreProvider, ReadModelsProvider
 from service_desk import metrics, policies
 from service_desk.appointment import (
     AppointmentCancelled,
@@ -25,7 +26,15 @@ from service_desk.complaint.events import ComplaintClosed
 from service_desk.foreign import VehicleDelivered, VehicleOwnershipRecorded, VehicleReturned
 from service_desk.read_models.due import DueRow, due
 from service_desk.read_models.reminders import OPEN, ReminderRow, reminders
-from service_desk.reminder import Cause, FulfilReminder, NoteOdometer, WithdrawReminder, reminder
+from service_desk.read_models.vehicle_timeline import TimelineRow, vehicle_timeline
+from service_desk.reminder import (
+    Cause,
+    FulfilReminder,
+    NoteOdometer,
+    ScheduleReminder,
+    WithdrawReminder,
+    reminder,
+)
 from service_desk.repair_order.events import RepairOrderOpened, VehicleHandedBack
 from service_desk.return_visit import LowScoreFlagged, ReturnVisitCompleted, return_visit
 from service_desk.stores import store_of
@@ -45,6 +54,7 @@ class CareReactions:
     commands = Commands()
     read_models = ReadModelsProvider()
     clock = ClockProvider()
+    store = EventStoreProvider()
 
     @on_event(VehicleDelivered)
     async def care_after_delivery(self, event: Recorded[VehicleDelivered]) -> None:
@@ -59,12 +69,16 @@ class CareReactions:
             vin=e.vin,
         )
         await self._once(return_visit, visit, label="return visit")
-        for planned in policies.reminders_after_delivery(e, _day(event, e.delivered_at)):
-            await self._once(reminder, planned, label=str(planned.reminder_id))
+        delivered_on = _day(event, e.delivered_at)
+        planned = policies.reminders_after_delivery(e, event.stream_id, delivered_on)
+        await self._plan(event, e.vin, planned)
 
     @on_event(VehicleHandedBack)
     async def care_after_repair(self, event: Recorded[VehicleHandedBack]) -> None:
-        """Plan a return visit; after a maintenance, fulfil its reminders and plan the next one."""
+        """Plan a return visit and let the reading move the car's reminders.
+
+        After a maintenance, fulfil its reminders first, and plan the next one.
+        """
         e = event.event
         visit = policies.return_visit_after(
             event.meta.id,
@@ -77,18 +91,16 @@ class CareReactions:
         await self._once(return_visit, visit, label="return visit")
         handed_back_on = _day(event, e.handed_back_at)
         following = policies.reminder_after_maintenance(e, event.stream_id, handed_back_on)
-        if following is None:
-            await self._note_odometer(event, e.vin, e.odometer_km, handed_back_on)
-            return
-        for row in await self._open_reminders(event, e.vin):
-            if row.kind in policies.MAINTENANCE:
-                done = FulfilReminder(reminder_id=row.reminder_id, repair_order_id=event.stream_id)
-                await self.commands.execute(reminder, done, label=f"fulfil {row.reminder_id}")
-        await self._once(reminder, following, label="next maintenance")
+        if following is not None:
+            await self._fulfil_maintenance(event, e.vin)
+        # Those fulfilled take no reading any more.
+        await self._note_odometer(event, e.vin, e.odometer_km, handed_back_on)
+        if following is not None:
+            await self._plan(event, e.vin, [following])
 
     @on_event(RepairOrderOpened)
     async def note_odometer(self, event: Recorded[RepairOrderOpened]) -> None:
-        """Let the reading at reception move the car's reminders."""
+        """Let the reading at reception move the car's reminders; before a maintenance, that at its end does."""
         e = event.event
         if e.kind != "maintenance":
             await self._note_odometer(event, e.vin, e.odometer_km, _day(event, event.time))
@@ -197,12 +209,32 @@ class CareReactions:
         with suppress(AlreadyExists):
             await self.commands.execute(decider, command, label=label)
 
+    async def _plan(self, event: Recorded[Any], vin: str, planned: Iterable[ScheduleReminder]) -> None:
+        """Schedule the car's reminders that nothing has overtaken."""
+        since = await self._since(event, vin)
+        for one in planned:
+            if not policies.overtaken(one.kind, since):
+                await self._once(reminder, one, label=str(one.reminder_id))
+
+    async def _since(self, event: Recorded[Any], vin: str) -> list[TimelineRow]:
+        """What has happened to the car after the event until now."""
+        await self.read_models.wait_for(vehicle_timeline, await self.store.head())
+        where = [eq("vin", vin), gt("position", event.meta.position)]
+        rows: list[TimelineRow] = await self.read_models.all(vehicle_timeline, where=where)
+        return rows
+
     async def _open_reminders(self, event: Recorded[Any], vin: str) -> list[ReminderRow]:
         """The car's reminders that were planned before the event and are not over."""
         await self.read_models.wait_for(reminders, event.meta.position)
         where = [eq("vin", vin), any_of("status", OPEN), lt("planned_at", event.meta.position)]
         rows: list[ReminderRow] = await self.read_models.all(reminders, where=where)
         return rows
+
+    async def _fulfil_maintenance(self, event: Recorded[VehicleHandedBack], vin: str) -> None:
+        for row in await self._open_reminders(event, vin):
+            if row.kind in policies.MAINTENANCE:
+                done = FulfilReminder(reminder_id=row.reminder_id, repair_order_id=event.stream_id)
+                await self.commands.execute(reminder, done, label=f"fulfil {row.reminder_id}")
 
     async def _note_odometer(self, event: Recorded[Any], vin: str, odometer_km: int, day: date) -> None:
         for row in await self._open_reminders(event, vin):

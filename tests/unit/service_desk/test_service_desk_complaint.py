@@ -18,7 +18,7 @@ from forecourt.values import Money
 from service_desk.complaint import commands as c_
 from service_desk.complaint import events as e_
 from service_desk.complaint.decisions import complaint
-from service_desk.sla import Deadline
+from service_desk.sla import Deadline, Severity
 
 ID = an_id("complaint")
 TARGET: dict[str, Any] = {"complaint_id": ID}
@@ -143,6 +143,14 @@ def test_a_declined_offer_leads_back_to_handling() -> None:
     follow(declined, *WAY[4:]).when(WAY[8]).then_nothing()
 
 
+def test_what_is_done_while_an_offer_is_open_leaves_it_open() -> None:
+    called = follow(after(6), c_.RecordComplaintAction(**TARGET, action="called, no answer"))
+    assert complaint.fold(called.events).status == "proposed"
+    called.when(WAY[6]).then_types(e_.CustomerReplied)
+    called.when(WAY[8]).then_raises(c_.ProposalUnanswered)
+    follow(called, *WAY[6:]).when(WAY[8]).then_nothing()
+
+
 def test_reopening_starts_another_round_with_its_owner() -> None:
     reopened = follow(after(9), c_.ReopenComplaint(**TARGET, reason="the paint came off"))
     state = complaint.fold(reopened.events)
@@ -260,6 +268,84 @@ def test_a_higher_severity_brings_deadlines_forward() -> None:
     assert isinstance(restarted, e_.SlaStarted)
     assert [step.level for step in restarted.deadlines] == [2, 3]
     assert restarted.deadlines[0].due_at == datetime(2026, 1, 6, 1, 30, tzinfo=UTC)
+
+
+def stood_for_a_week() -> Given:
+    """An acknowledged complaint whose clock stood from Monday nine to the next."""
+    paused = follow(after(2), c_.PauseComplaintSla(**TARGET, reason="parts"))
+    return follow(paused, c_.ResumeComplaintSla(**TARGET), at=MONDAY_9 + timedelta(days=7))
+
+
+def recounted(start: Given, severity: Severity) -> tuple[Deadline, ...]:
+    """The deadlines by another severity."""
+    triage = c_.TriageComplaint(**TARGET, topic="vehicle", severity=severity)
+    _, restarted = start.when(triage).then_types(e_.ComplaintTriaged, e_.SlaStarted)
+    assert isinstance(restarted, e_.SlaStarted)
+    assert restarted.started_at == MONDAY_9
+    return restarted.deadlines
+
+
+def test_the_time_that_the_clock_stood_does_not_count_by_another_severity_either() -> None:
+    assert recounted(stood_for_a_week(), "critical") == tuple(
+        Deadline(level=step.level, due_at=step.due_at + timedelta(days=7))
+        for step in recounted(after(2), "critical")
+    )
+
+
+def test_it_does_not_count_either_when_the_severity_changes_again() -> None:
+    worse = c_.TriageComplaint(**TARGET, topic="vehicle", severity="critical")
+    triaged = follow(stood_for_a_week(), worse, at=MONDAY_9 + timedelta(days=7))
+    again = follow(triaged, c_.PauseComplaintSla(**TARGET, reason="parts"), at=triaged.context.now)
+    again = follow(again, c_.ResumeComplaintSla(**TARGET), at=MONDAY_9 + timedelta(days=14))
+    assert recounted(again, "high") == tuple(
+        Deadline(level=step.level, due_at=step.due_at + timedelta(days=14))
+        for step in recounted(after(2), "high")
+    )
+
+
+UNNOTED = MONDAY_9 + timedelta(days=7, hours=3)
+"""Between the deadlines of levels two and three; in these tests no timer has noted anything by then."""
+
+
+@pytest.mark.parametrize(
+    ("steps", "command", "levels", "own"),
+    [
+        (1, WAY[1], [1, 2], [e_.ComplaintAcknowledged]),
+        (1, c_.PauseComplaintSla(**TARGET, reason="parts"), [1, 2], [e_.SlaPaused]),
+        (2, c_.PauseComplaintSla(**TARGET, reason="parts"), [2], [e_.SlaPaused]),
+        (
+            2,
+            c_.TriageComplaint(**TARGET, topic="vehicle", severity="low"),
+            [2],
+            [e_.ComplaintTriaged, e_.SlaStarted],
+        ),
+        (5, WAY[5], [2], [e_.ResolutionProposed, e_.SlaPaused]),
+    ],
+)
+def test_what_passed_unnoted_is_told_before_its_deadline_goes(
+    steps: int, command: Command, levels: list[int], own: list[type[Event]]
+) -> None:
+    missed: list[type[Event]] = [e_.SlaBreached, e_.ComplaintEscalated] * len(levels)
+    late = after(steps).at(UNNOTED)
+    events = late.when(command).then_types(*missed, *own)
+    assert [event.level for event in events if isinstance(event, e_.SlaBreached)] == levels
+    told = given(complaint, *late.events, *events)
+    state = complaint.fold(told.events)
+    assert {step.level for step in state.left or state.deadlines} == {3}
+    for level in levels:
+        told.at(UNNOTED).when(climb(level)).then_nothing()
+
+
+def test_closing_tells_first_what_passed_unnoted() -> None:
+    offered = follow(after(6), c_.ResumeComplaintSla(**TARGET))
+    content = follow(offered, WAY[6], WAY[7])
+    content.at(UNNOTED).when(WAY[8]).then_types(e_.SlaBreached, e_.ComplaintEscalated, e_.ComplaintClosed)
+    content.at(MONDAY_9).when(WAY[8]).then_types(e_.ComplaintClosed)
+
+
+def test_a_level_that_knows_hears_of_an_unnoted_deadline_no_second_time() -> None:
+    asked = follow(after(1), c_.EscalateComplaint(**TARGET))
+    asked.at(FOUR_HOURS_LATER).when(WAY[1]).then_types(e_.SlaBreached, e_.ComplaintAcknowledged)
 
 
 def test_a_closed_complaint_has_no_deadlines() -> None:

@@ -12,7 +12,8 @@ from service_desk.complaint.decisions import complaint
 from service_desk.complaint.events import ComplaintReceived, SlaStarted
 from service_desk.foreign import VehicleDelivered
 from service_desk.read_models.due import DueRow
-from service_desk.reminder import ReminderScheduled, reminder, reminder_id
+from service_desk.read_models.vehicle_timeline import TimelineRow
+from service_desk.reminder import ReminderScheduled, ScheduleReminder, reminder, reminder_id
 from service_desk.repair_order.events import Kind, VehicleHandedBack
 from service_desk.return_visit import LowScoreFlagged, ReturnVisitScheduled, Trigger, return_visit
 
@@ -27,8 +28,12 @@ DELIVERED = VehicleDelivered(
 )
 
 
+def after_delivery(e: VehicleDelivered, order: str = "order") -> list[ScheduleReminder]:
+    return policies.reminders_after_delivery(e, an_id(order), date(2026, 1, 5))
+
+
 def planned(e: VehicleDelivered) -> dict[str, tuple[date, int | None]]:
-    return {c.kind: (c.due_on, c.due_km) for c in policies.reminders_after_delivery(e, date(2026, 1, 5))}
+    return {c.kind: (c.due_on, c.due_km) for c in after_delivery(e)}
 
 
 def test_a_delivery_plans_the_cars_reminders() -> None:
@@ -55,16 +60,24 @@ def test_a_car_of_any_mileage_has_reminders(odometer_km: int) -> None:
     """A delivery that sales takes is one that can be reacted to."""
     DeliverVehicle(order_id=an_id("order"), odometer_km=odometer_km)
     delivered = DELIVERED.model_copy(update={"odometer_km": odometer_km})
-    for command in policies.reminders_after_delivery(delivered, date(2026, 1, 5)):
+    for command in after_delivery(delivered):
         given(reminder).when(command).then_types(ReminderScheduled)
 
 
 def test_planned_reminders_are_accepted_and_have_the_same_ids_however_often_they_are_planned() -> None:
-    twice = [policies.reminders_after_delivery(DELIVERED, date(2026, 1, 5)) for _ in range(2)]
+    twice = [after_delivery(DELIVERED) for _ in range(2)]
     assert twice[0] == twice[1]
     for command in twice[0]:
         given(reminder).when(command).then_types(ReminderScheduled)
-    assert reminder_id(VIN, "first_maintenance", "1") in {command.reminder_id for command in twice[0]}
+    first = reminder_id(VIN, "first_maintenance", str(an_id("order")))
+    assert first in {command.reminder_id for command in twice[0]}
+
+
+def test_a_car_that_is_sold_again_has_reminders_of_its_own_of_every_kind() -> None:
+    """Those of the first sale are withdrawn when the car comes back, and nothing revives them."""
+    first, second = after_delivery(DELIVERED), after_delivery(DELIVERED, "second order")
+    assert [command.kind for command in first] == [command.kind for command in second]
+    assert not {command.reminder_id for command in first} & {command.reminder_id for command in second}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +111,39 @@ def test_only_a_maintenance_plans_the_next_one() -> None:
         15_100,
     )
     assert policies.reminder_after_maintenance(handed_back("repair"), an_id("order"), NOW.date()) is None
+
+
+def happened(event: str, **details: str) -> TimelineRow:
+    return TimelineRow(
+        event_id=an_id(event),
+        vin=VIN,
+        at=NOW,
+        position=9,
+        service="service_desk",
+        event=event,
+        store="D001",
+        brand="hongtong",
+        subject_id=an_id("order"),
+        details=details,
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "kinds"),
+    [
+        (
+            happened("VehicleReturned"),
+            {"first_maintenance", "annual_inspection", "warranty_end", "insurance_renewal"},
+        ),
+        (happened("VehicleHandedBack", kind="maintenance"), {"first_maintenance"}),
+        (happened("VehicleHandedBack", kind="repair"), set()),
+        (happened("RepairOrderOpened", kind="maintenance"), set()),
+    ],
+)
+def test_what_happened_since_may_leave_nothing_to_remind_of(row: TimelineRow, kinds: set[str]) -> None:
+    all_kinds = [command.kind for command in after_delivery(DELIVERED)]
+    assert {kind for kind in all_kinds if policies.overtaken(kind, [row])} == kinds
+    assert not any(policies.overtaken(kind, []) for kind in all_kinds)
 
 
 @pytest.mark.parametrize(("trigger", "days"), [("delivery", 3), ("repair", 3), ("complaint", 7)])

@@ -126,6 +126,13 @@ def test_a_complaint_has_the_status_that_people_see() -> None:
     assert [bool(complaint_after(steps).owner_id) for steps in (1, 3, 4, 9)] == [False, False, True, True]
 
 
+def test_a_complaint_with_an_open_offer_shows_it_whatever_is_done_meanwhile() -> None:
+    called = complaint_.RecordComplaintAction(complaint_id=COMPLAINT, action="called, no answer")
+    events = told(history(complaint, [*COMPLAINT_WAY[:6], called]), COMPLAINT)
+    row = given_rows(complaints).when(*events).rows[COMPLAINT,]
+    assert (row.status, row.changed_at) == ("proposed", events[-1].time)
+
+
 def test_a_complaint_shows_its_deadlines_while_its_clock_runs() -> None:
     received, offered, closed = complaint_after(1), complaint_after(6), complaint_after(9)
     assert received.acknowledge_by == datetime(2026, 1, 5, 6, 30, tzinfo=UTC)

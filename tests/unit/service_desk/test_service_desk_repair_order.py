@@ -177,6 +177,32 @@ def test_an_illegal_step_is_refused_by_name(
     after(steps).when(command).then_raises(error)
 
 
+def test_who_worked_in_between_may_not_inspect_the_work() -> None:
+    history = after(step(c_.StartWork)).events
+    for command in (
+        c_.DispatchTechnician(**TARGET, technician_id="T7", bay="B2"),
+        c_.DispatchTechnician(**TARGET, technician_id="T8", bay="B2"),
+        c_.CompleteWork(**TARGET),
+    ):
+        history += given(repair_order, *history).when(command).events
+    for worked in ("T1", "T7", "T8"):
+        passes = c_.PassInspection(**TARGET, inspector_id=worked)
+        given(repair_order, *history).when(passes).then_raises(c_.InspectorDidTheWork)
+    given(repair_order, *history).when(WAY[14]).then_types(e_.InspectionPassed)
+
+
+def test_who_was_dispatched_but_replaced_before_work_began_may_inspect_it() -> None:
+    history = after(step(c_.DispatchTechnician)).events
+    for command in (
+        c_.DispatchTechnician(**TARGET, technician_id="T7", bay="B2"),
+        c_.StartWork(**TARGET),
+        c_.CompleteWork(**TARGET),
+    ):
+        history += given(repair_order, *history).when(command).events
+    passes = c_.PassInspection(**TARGET, inspector_id="T1")
+    given(repair_order, *history).when(passes).then_types(e_.InspectionPassed)
+
+
 @settings(max_examples=200, deadline=None)
 @for_all(st.lists(st.sampled_from([*WAY[1:], c_.AddJob(**TARGET, description="more")]), max_size=40))
 def test_any_order_of_steps_leads_to_facts_or_a_named_refusal(commands: list[Command]) -> None:

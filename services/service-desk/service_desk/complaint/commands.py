@@ -39,7 +39,10 @@ class AcknowledgeComplaint(ComplaintCommand):
 
 
 class TriageComplaint(ComplaintCommand):
-    """Say what it is about and how severe; another severity restarts the deadlines from the receipt."""
+    """Say what it is about and how severe.
+
+    Another severity counts the deadlines anew from the receipt, without the time for which the clock stood.
+    """
 
     topic: Topic
     severity: Severity

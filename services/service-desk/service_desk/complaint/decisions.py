@@ -1,5 +1,7 @@
 """What a complaint allows, and how its clock is driven."""
 
+from datetime import datetime
+
 from forecourt.deciders import Context
 from forecourt.events import Event
 from service_desk.complaint import commands as c_
@@ -22,7 +24,17 @@ from service_desk.complaint.events import (
     SlaStarted,
 )
 from service_desk.complaint.state import Complaint, complaint
-from service_desk.sla import RULE_VERSION, TOP_LEVEL, Severity, continued, ladder, time_left
+from service_desk.sla import (
+    RULE_VERSION,
+    TOP_LEVEL,
+    Deadline,
+    Severity,
+    continued,
+    delay,
+    delayed,
+    ladder,
+    time_left,
+)
 from service_desk.stores import calendar_of, store_of
 
 __all__ = ["complaint"]
@@ -83,7 +95,8 @@ def acknowledge(state: Complaint, c: c_.AcknowledgeComplaint, ctx: Context) -> l
     _open(state)
     if state.acknowledged:
         return []
-    return [ComplaintAcknowledged(customer_id=state.customer_id, acknowledged_by=ctx.actor_id)]
+    acknowledged = ComplaintAcknowledged(customer_id=state.customer_id, acknowledged_by=ctx.actor_id)
+    return [*_overdue(state, ctx), acknowledged]
 
 
 @complaint.decides
@@ -95,17 +108,24 @@ def triage(state: Complaint, c: c_.TriageComplaint, ctx: Context) -> list[Event]
         return [triaged]
     if state.left is not None:
         raise c_.ClockIsStanding("resume the clock before changing the severity")
+    missed = _overdue(state, ctx)
+    return [*missed, triaged, _recounted(complaint.fold(missed, state), state.started_at, c.severity, ctx)]
+
+
+def _recounted(state: Complaint, started_at: datetime, severity: Severity, ctx: Context) -> SlaStarted:
+    """The round's clock by another severity; what has passed has passed."""
     calendar = calendar_of(state.calendar, ctx.dealer_id)
-    steps = ladder(calendar, state.started_at, c.severity, acknowledged=True)
-    restarted = SlaStarted(
+    before = ladder(calendar, started_at, state.severity, acknowledged=False)
+    steps = ladder(calendar, started_at, severity, acknowledged=True)
+    steps = delayed(calendar, steps, delay(calendar, before, state.deadlines))
+    return SlaStarted(
         round=state.round,
         rule_version=RULE_VERSION,
         calendar=calendar.name,
-        severity=c.severity,
-        started_at=state.started_at,
+        severity=severity,
+        started_at=started_at,
         deadlines=tuple(step for step in steps if step.level not in state.breached),
     )
-    return [triaged, restarted]
 
 
 @complaint.decides
@@ -133,7 +153,10 @@ def propose(state: Complaint, c: c_.ProposeResolution, ctx: Context) -> list[Eve
     proposed = ResolutionProposed(
         customer_id=state.customer_id, resolution=c.resolution, compensation=c.compensation
     )
-    return [proposed] if state.left is not None else [proposed, _paused(state, "customer", ctx)]
+    if state.left is not None:
+        return [proposed]
+    missed = _overdue(state, ctx)
+    return [*missed, proposed, _paused(complaint.fold(missed, state), "customer", ctx)]
 
 
 @complaint.decides
@@ -172,7 +195,8 @@ def close(state: Complaint, c: c_.CloseComplaint, ctx: Context) -> list[Event]:
         raise c_.NotRevisited()
     if c.result == "resolved" and not state.satisfied:
         raise c_.CustomerNotSatisfied(fields={"result": "the customer is not satisfied"})
-    return [ComplaintClosed(customer_id=state.customer_id, vin=state.vin, result=c.result)]
+    closed = ComplaintClosed(customer_id=state.customer_id, vin=state.vin, result=c.result)
+    return [*_overdue(state, ctx), closed]
 
 
 @complaint.decides
@@ -199,21 +223,33 @@ def escalate(state: Complaint, c: c_.EscalateComplaint, ctx: Context) -> list[Ev
 @complaint.decides
 def climb(state: Complaint, c: c_.ClimbLadder, ctx: Context) -> list[Event]:
     """Note a passed deadline once, and tell the level that does not know of it yet."""
-    due = [step.due_at for step in state.deadlines if step.level == c.level and step.due_at <= ctx.now]
-    if c.round != state.round or not due:
+    if c.round != state.round:
         return []
+    return [event for step in _passed(state, ctx) if step.level == c.level for event in _missed(state, step)]
+
+
+def _passed(state: Complaint, ctx: Context) -> list[Deadline]:
+    return [step for step in state.deadlines if step.due_at <= ctx.now]
+
+
+def _missed(state: Complaint, step: Deadline) -> list[Event]:
     breached = SlaBreached(
         round=state.round,
-        clock="acknowledge" if c.level == 1 else "resolve",
-        level=c.level,
-        due_at=due[0],
+        clock="acknowledge" if step.level == 1 else "resolve",
+        level=step.level,
+        due_at=step.due_at,
     )
-    if c.level in state.climbed:
+    if step.level in state.climbed:
         return [breached]
     escalated = ComplaintEscalated(
-        customer_id=state.customer_id, round=state.round, level=c.level, reason="deadline_missed"
+        customer_id=state.customer_id, round=state.round, level=step.level, reason="deadline_missed"
     )
     return [breached, escalated]
+
+
+def _overdue(state: Complaint, ctx: Context) -> list[Event]:
+    """What the timer has not noted yet. To be said first by whatever takes deadlines away: it never could later."""
+    return [event for step in _passed(state, ctx) for event in _missed(state, step)]
 
 
 @complaint.decides
@@ -222,7 +258,8 @@ def pause(state: Complaint, c: c_.PauseComplaintSla, ctx: Context) -> list[Event
     _open(state)
     if state.left is not None:
         raise c_.ClockIsStanding()
-    return [_paused(state, c.reason, ctx)]
+    missed = _overdue(state, ctx)
+    return [*missed, _paused(complaint.fold(missed, state), c.reason, ctx)]
 
 
 @complaint.decides

@@ -129,8 +129,9 @@ def _(state: Complaint, e: ComplaintDispatched) -> Complaint:
 
 @complaint.evolves
 def _(state: Complaint, e: ActionRecorded) -> Complaint:
-    # What is done to carry an accepted offer out does not take the acceptance back.
-    return state if state.status in ("replied", "revisited") else replace(state, status="handling")
+    # What is done meanwhile takes back neither an offer nor its acceptance.
+    offered = state.status in ("proposed", "replied", "revisited")
+    return state if offered else replace(state, status="handling")
 
 
 @complaint.evolves

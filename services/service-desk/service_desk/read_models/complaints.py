@@ -60,7 +60,7 @@ class ComplaintRow(msgspec.Struct, frozen=True):
 
 complaints = Projection(
     "complaint",
-    version=1,
+    version=2,
     row=ComplaintRow,
     key="complaint_id",
     indexes=[Index(("dealer_id", "received_at")), "status", "customer_id"],
@@ -153,8 +153,8 @@ def _(row: ComplaintRow | None, e: ComplaintDispatched, m: Meta) -> ComplaintRow
 
 @complaints.on()
 def _(row: ComplaintRow | None, e: ActionRecorded, m: Meta) -> ComplaintRow | None:
-    keeps = row is not None and row.status in ("replied", "revisited")
-    return _changed(row, m) if keeps else _changed(row, m, status="handling")
+    offered = row is not None and row.status in ("proposed", "replied", "revisited")
+    return _changed(row, m) if offered else _changed(row, m, status="handling")
 
 
 @complaints.on()

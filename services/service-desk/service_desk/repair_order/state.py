@@ -132,7 +132,11 @@ def _(state: RepairOrder, e: JobAdded) -> RepairOrder:
 @repair_order.evolves
 def _(state: RepairOrder, e: TechnicianDispatched) -> RepairOrder:
     status: Status = "dispatched" if state.status == "open" else state.status
-    return replace(state, status=status, technician_id=e.technician_id)
+    # Whoever takes over work that goes on has a hand in it, also when another one completes it.
+    took_over = {e.technician_id} if status in ("working", "paused", "rework") else set()
+    return replace(
+        state, status=status, technician_id=e.technician_id, worked_on_by=state.worked_on_by | took_over
+    )
 
 
 @repair_order.evolves
