@@ -162,12 +162,19 @@ async def _end_test_drive(
 ) -> Outcome:
     state: Opportunity = await _existing(opportunity, c.opportunity_id, call)
     drives = [drive for drive in state.test_drives if c.test_drive_id in (None, drive.id)]
-    if len(drives) == 1 and odometer_km is not None:
-        require_odometer(await call.commands.state(vehicle, vehicle_id(drives[0].vin)), odometer_km)
-    outcome = await call.commands.execute(opportunity, c, expected=call.expected)
     if len(drives) != 1:
+        return await call.commands.execute(opportunity, c, expected=call.expected)
+    drive = drives[0]
+    if odometer_km is not None:
+        require_odometer(await call.commands.state(vehicle, vehicle_id(drive.vin)), odometer_km)
+    # Named, so that the drive that ends is the one whose car is freed, whatever is arranged meanwhile.
+    named = c.model_copy(update={"test_drive_id": drive.id})
+    outcome = await call.commands.execute(opportunity, named, expected=call.expected)
+    ended: Opportunity = await call.commands.state(opportunity, c.opportunity_id)
+    if drive.id not in ended.finished:
+        # The call is repeated, and answered for the drive that it ended before: this one is still to come.
         return outcome
-    return _later(outcome, await _take(policies.free_slot(drives[0].vin, drives[0].id, odometer_km), call))
+    return _later(outcome, await _take(policies.free_slot(drive.vin, drive.id, odometer_km), call))
 
 
 async def receive_into_stock(c: ReceiveIntoStock, call: Call) -> Outcome:

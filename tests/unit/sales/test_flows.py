@@ -188,6 +188,35 @@ async def test_a_test_drive_that_is_called_off_frees_the_car(showroom: Showroom)
     assert (await showroom.state(vehicle, CAR)).slots == ()
 
 
+@pytest.mark.parametrize(
+    ("flow", "command"),
+    [
+        (flows.complete_test_drive, o.CompleteTestDrive(opportunity_id=OPPORTUNITY, odometer_km=17)),
+        (flows.cancel_test_drive, o.CancelTestDrive(opportunity_id=OPPORTUNITY, reason="rain")),
+    ],
+)
+@pytest.mark.parametrize("second", [VIN, a_vin(2)])
+@pytest.mark.usefixtures("open_opportunity")
+async def test_a_repeated_end_of_a_test_drive_leaves_the_next_ones_car_booked(
+    showroom: Showroom, flow: Any, command: Any, second: str
+) -> None:
+    await showroom.car()
+    await showroom.car(a_vin(2))
+    same = uuid5(NAMESPACE, "end")
+    await flows.schedule_test_drive(drive(), showroom.call())
+    first = await flow(command, showroom.call(same))
+    await flows.schedule_test_drive(drive(hours=3, vin=second), showroom.call())
+    before = await showroom.state(vehicle, vehicle_id(second))
+    again = await flow(command, showroom.call(same))
+    assert (again.id, again.version) == (first.id, first.version)
+    (coming,) = (await showroom.state(opportunity, OPPORTUNITY)).test_drives
+    after = await showroom.state(vehicle, vehicle_id(second))
+    assert [slot.id for slot in after.slots] == [coming.id]
+    assert after.odometer_km == before.odometer_km
+    with pytest.raises(vehicle_refusals.VehicleDoubleBooked):
+        await flows.schedule_test_drive(drive(OTHER, 3, vin=second), showroom.call())
+
+
 # Orders
 
 
