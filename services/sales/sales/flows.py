@@ -35,7 +35,13 @@ from sales.order.commands import (
     ReturnVehicle,
 )
 from sales.vehicle import Vehicle, vehicle
-from sales.vehicle.commands import BookTestDriveSlot, HoldForOrder, ReceiveIntoStock
+from sales.vehicle.commands import (
+    BookTestDriveSlot,
+    BringForOrder,
+    HoldForOrder,
+    ReceiveIntoStock,
+    TransferVehicle,
+)
 from sales.vehicle.decisions import require_inspected, require_odometer
 from trade.vin import vehicle_id
 
@@ -193,6 +199,20 @@ async def _arrived(vin: str, order_id: UUID, outcome: Outcome, call: Call) -> Ou
     return outcome
 
 
+async def transfer_vehicle(c: TransferVehicle, call: Call) -> Outcome:
+    """Move the car to another store; one that is held for an order goes to the store whose order it is."""
+    car: Vehicle = await call.commands.state(vehicle, vehicle_id(c.vin))
+    order_id = car.reservation.order_id if car.reservation else None
+    if order_id is None:
+        return await call.commands.execute(vehicle, c, expected=call.expected)
+    # Whoever does not see the order does not learn whose it is, and is refused.
+    store, _ = await call.commands.owner(order, order_id)
+    if store != c.to_store:
+        return await call.commands.execute(vehicle, c, expected=call.expected)
+    bring = BringForOrder(vin=c.vin, order_id=order_id, to_store=c.to_store)
+    return await call.commands.execute(vehicle, bring, expected=call.expected)
+
+
 async def place_order(c: PlaceOrder, call: Call) -> Outcome:
     """Place the order; the opportunity that it came from is won."""
     order_id = order.id_of(c, call.context)
@@ -240,10 +260,12 @@ async def notify_outbound(c: NotifyOutbound, call: Call) -> Outcome:
 
 
 async def deliver_vehicle(c: DeliverVehicle, call: Call) -> Outcome:
-    """Hand the car over; it leaves the stock."""
+    """Hand the car over; it leaves the stock. It must have passed its inspection, also since it was let out."""
     state: Order = await _existing(order, c.order_id, call)
     if state.vin is not None and state.state == "open":
-        require_odometer(await call.commands.state(vehicle, vehicle_id(state.vin)), c.odometer_km)
+        car: Vehicle = await call.commands.state(vehicle, vehicle_id(state.vin))
+        require_inspected(car)
+        require_odometer(car, c.odometer_km)
     outcome = await call.commands.execute(order, c, expected=call.expected)
     assert state.vin is not None
     return _later(outcome, await _take(policies.release_car(state.vin, c.order_id, c.odometer_km), call))
