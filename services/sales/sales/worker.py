@@ -18,6 +18,7 @@ from forecourt.worker.dependencies import (
     SettingsProvider,
 )
 from sales import policies
+from sales.due import act_on_each
 from sales.foreign import PersonalDataShredded
 from sales.lead import LeadCaptured, LeadConverted, LeadQualified, lead
 from sales.opportunity import Opportunity, opportunity
@@ -31,7 +32,7 @@ from sales.order.events import (
     VehicleReturned,
 )
 from sales.policies import Step
-from sales.read_models import leads, quarantined_leads, vehicles
+from sales.read_models import LeadRow, QuarantinedRow, VehicleRow, leads, quarantined_leads, vehicles
 from sales.settings import SalesSettings
 from sales.shredding import shred
 from sales.vehicle import Vehicle, vehicle
@@ -44,11 +45,8 @@ from sales.vehicle.events import (
 )
 from trade.vin import vehicle_id
 
-EXPIRED_AT_ONCE = 500
-"""Reservations that one run of the timer releases; the next run takes the rest."""
-
 SHREDDED_AT_ONCE = 200
-"""Leads looked up at a time when a customer is erased, or leads and documents when they expire."""
+"""Leads looked up at a time when a customer is erased."""
 
 QUARANTINE_TIME = timedelta(days=90)
 """How long a document that cannot be read as a lead is kept. Nobody knows whose it is, so nobody else can erase it."""
@@ -175,28 +173,21 @@ class SalesReactions:
 
     @every(seconds=5)
     async def expire_unlinked(self) -> None:
-        """Destroy the keys of leads that nobody has linked to a customer for long."""
+        """Destroy the keys of leads that nobody has linked to a customer for long. Raises as `act_on_each`."""
         settings: SalesSettings = self.settings
-        rows = await self.read_models.all(
-            leads,
-            where=[le("unlinked_since", self.clock.now() - settings.lead_retention)],
-            order=["unlinked_since"],
-            limit=SHREDDED_AT_ONCE,
-        )
-        for row in rows:
-            await self._shred(row.lead_id, command_id=uuid5(row.lead_id, "expire"))
+        where = [le("unlinked_since", self.clock.now() - settings.lead_retention)]
+        await act_on_each(self.read_models, leads, self._expire_lead, where=where, order="unlinked_since")
 
     @every(seconds=5)
     async def expire_quarantined(self) -> None:
-        """Destroy the keys of quarantined documents that are too old."""
-        rows = await self.read_models.all(
-            quarantined_leads,
-            where=[le("received_at", self.clock.now() - QUARANTINE_TIME)],
-            order=["received_at"],
-            limit=SHREDDED_AT_ONCE,
+        """Destroy the keys of quarantined documents that are too old. Raises as `act_on_each`."""
+        where = [le("received_at", self.clock.now() - QUARANTINE_TIME)]
+        await act_on_each(
+            self.read_models, quarantined_leads, self._expire_lead, where=where, order="received_at"
         )
-        for row in rows:
-            await self._shred(row.lead_id, command_id=uuid5(row.lead_id, "expire"))
+
+    async def _expire_lead(self, row: LeadRow | QuarantinedRow) -> None:
+        await self._shred(row.lead_id, command_id=uuid5(row.lead_id, "expire"))
 
     async def _shred(self, lead_id: UUID, **context: Any) -> None:
         record = await shred(lead_id, self.keys, self.commands.runtime.commands.exists, self.clock.now())
@@ -205,23 +196,21 @@ class SalesReactions:
 
     @every(seconds=5)
     async def expire_reservations(self) -> None:
-        """Free the cars whose reservations have run out by the platform's clock."""
-        read_models: ReadModels = self.read_models
-        rows = await read_models.all(
-            vehicles,
-            where=[eq("reserved", True), le("reserved_until", self.clock.now())],
-            order=["reserved_until"],
-            limit=EXPIRED_AT_ONCE,
+        """Free the cars whose reservations have run out by the platform's clock. Raises as `act_on_each`."""
+        where = [eq("reserved", True), le("reserved_until", self.clock.now())]
+        await act_on_each(
+            self.read_models, vehicles, self._expire_reservation, where=where, order="reserved_until"
         )
-        for row in rows:
-            assert row.reservation_id is not None
-            await self.commands.execute(
-                vehicle,
-                ExpireReservation(vin=row.vin, reservation_id=row.reservation_id),
-                command_id=uuid5(row.reservation_id, "expire"),
-                dealer_id=row.store,
-                brand=row.brand,
-            )
+
+    async def _expire_reservation(self, row: VehicleRow) -> None:
+        assert row.reservation_id is not None
+        await self.commands.execute(
+            vehicle,
+            ExpireReservation(vin=row.vin, reservation_id=row.reservation_id),
+            command_id=uuid5(row.reservation_id, "expire"),
+            dealer_id=row.store,
+            brand=row.brand,
+        )
 
     async def _take(self, step: Step) -> None:
         await self.commands.execute(step.decider, step.command, command_id=step.command_id)

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from forecourt.access.identity import Identity
+from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.clock import ManualClock
 from forecourt.codec import Codec
 from forecourt.command_handler import CommandHandler, Outcome
@@ -14,6 +15,7 @@ from forecourt.events import Event
 from forecourt.eventstore.memory import MemoryEventStore
 from forecourt.privacy.export import Export
 from forecourt.privacy.keys import MemoryKeys
+from forecourt.projections.queries import ReadModels
 from forecourt.rpc.calls import Call, CallMetadata
 from forecourt.testing.given import CONTEXT, NAMESPACE
 from sales.order import order
@@ -43,6 +45,7 @@ class Showroom:
         actor: str = "seller",
         expected: int | None = None,
         handler: CommandHandler | None = None,
+        scope: Scope = UNRESTRICTED,
     ) -> Call:
         """A call with an id of its own, unless it repeats another."""
         self.calls += 1
@@ -50,6 +53,7 @@ class Showroom:
             CONTEXT,
             now=self.clock.now(),
             actor_id=actor,
+            scope=scope,
             command_id=command_id or uuid5(NAMESPACE, f"call {self.calls}"),
         )
         identity = Identity(actor, frozenset(), ("D001",), ("hongtong",), 0)
@@ -57,7 +61,7 @@ class Showroom:
         return Call(
             metadata,
             commands=handler or self.handler,
-            read_models=None,
+            read_models=ReadModels(None, "sales"),
             clock=self.clock,
             settings=None,
             hashes=self.keys,

@@ -6,6 +6,7 @@ from uuid import uuid5
 
 import pytest
 
+from forecourt.access.scope import scope_of
 from forecourt.errors import ForecourtError, NotFound, Refused, VersionConflict
 from forecourt.testing.given import NAMESPACE, NOW, an_id, later
 from sales import flows, policies
@@ -186,6 +187,35 @@ async def test_a_test_drive_that_is_called_off_frees_the_car(showroom: Showroom)
         o.CancelTestDrive(opportunity_id=OPPORTUNITY, reason="rain"), showroom.call()
     )
     assert (await showroom.state(vehicle, CAR)).slots == ()
+
+
+@pytest.mark.parametrize(
+    ("flow", "command"),
+    [
+        (flows.complete_test_drive, o.CompleteTestDrive(opportunity_id=OPPORTUNITY, odometer_km=17)),
+        (flows.cancel_test_drive, o.CancelTestDrive(opportunity_id=OPPORTUNITY, reason="rain")),
+    ],
+)
+@pytest.mark.parametrize("second", [VIN, a_vin(2)])
+@pytest.mark.usefixtures("open_opportunity")
+async def test_a_repeated_end_of_a_test_drive_leaves_the_next_ones_car_booked(
+    showroom: Showroom, flow: Any, command: Any, second: str
+) -> None:
+    await showroom.car()
+    await showroom.car(a_vin(2))
+    same = uuid5(NAMESPACE, "end")
+    await flows.schedule_test_drive(drive(), showroom.call())
+    first = await flow(command, showroom.call(same))
+    await flows.schedule_test_drive(drive(hours=3, vin=second), showroom.call())
+    before = await showroom.state(vehicle, vehicle_id(second))
+    again = await flow(command, showroom.call(same))
+    assert (again.id, again.version) == (first.id, first.version)
+    (coming,) = (await showroom.state(opportunity, OPPORTUNITY)).test_drives
+    after = await showroom.state(vehicle, vehicle_id(second))
+    assert [slot.id for slot in after.slots] == [coming.id]
+    assert after.odometer_km == before.odometer_km
+    with pytest.raises(vehicle_refusals.VehicleDoubleBooked):
+        await flows.schedule_test_drive(drive(OTHER, 3, vin=second), showroom.call())
 
 
 # Orders
@@ -386,6 +416,57 @@ async def test_a_delivered_car_is_out_of_stock_and_comes_back(showroom: Showroom
     assert (state.place, state.store, state.pdi, state.odometer_km) == ("in_stock", "D002", "pending", 40)
 
 
+async def test_a_car_that_fails_its_inspection_after_it_was_let_out_is_not_delivered(
+    showroom: Showroom,
+) -> None:
+    await make_ready(showroom)
+    await showroom.run(vehicle, v.FailPdi(vin=VIN, defects=("scratch",)))
+    deliver, same = c.DeliverVehicle(order_id=ORDER, odometer_km=9), uuid5(NAMESPACE, "delivery")
+    with pytest.raises(vehicle_refusals.VehicleNotInspected):
+        await flows.deliver_vehicle(deliver, showroom.call(same))
+    assert (await showroom.state(order, ORDER)).state == "open"
+    await showroom.run(vehicle, v.PassPdi(vin=VIN))
+    first = await flows.deliver_vehicle(deliver, showroom.call(same))
+    assert first == await flows.deliver_vehicle(deliver, showroom.call(same))
+
+
+async def test_a_car_is_not_moved_away_from_its_order(showroom: Showroom) -> None:
+    await make_ready(showroom)
+    away = v.TransferVehicle(vin=VIN, to_store="D002")
+    with pytest.raises(vehicle_refusals.VehicleIsHeldForOrder):
+        await flows.transfer_vehicle(away, showroom.call())
+    assert (await showroom.state(vehicle, CAR)).store == "D001"
+    await flows.cancel_order(c.CancelOrder(order_id=ORDER, reason="no loan"), showroom.call())
+    same = uuid5(NAMESPACE, "transfer")
+    first = await flows.transfer_vehicle(away, showroom.call(same))
+    assert (await showroom.state(vehicle, CAR)).store == "D002"
+    assert first == await flows.transfer_vehicle(away, showroom.call(same))
+
+
+async def test_a_car_of_another_store_is_moved_to_the_store_whose_order_it_is(showroom: Showroom) -> None:
+    await showroom.car()
+    await flows.transfer_vehicle(v.TransferVehicle(vin=VIN, to_store="D002"), showroom.call())
+    await showroom.order()
+    await flows.allocate_vehicle(c.AllocateVehicle(order_id=ORDER, vin=VIN), showroom.call())
+    home, same = v.TransferVehicle(vin=VIN, to_store="D001"), uuid5(NAMESPACE, "transfer")
+    with pytest.raises(vehicle_refusals.VehicleIsHeldForOrder):
+        await flows.transfer_vehicle(v.TransferVehicle(vin=VIN, to_store="D003"), showroom.call())
+    first = await flows.transfer_vehicle(home, showroom.call(same))
+    assert (await showroom.state(vehicle, CAR)).store == "D001"
+    assert first == await flows.transfer_vehicle(home, showroom.call(same))
+
+
+async def test_a_car_is_not_moved_for_an_order_that_the_caller_does_not_see(showroom: Showroom) -> None:
+    await showroom.car()
+    await flows.transfer_vehicle(v.TransferVehicle(vin=VIN, to_store="D002"), showroom.call())
+    await showroom.order()
+    await flows.allocate_vehicle(c.AllocateVehicle(order_id=ORDER, vin=VIN), showroom.call())
+    home = v.TransferVehicle(vin=VIN, to_store="D001")
+    with pytest.raises(vehicle_refusals.VehicleIsHeldForOrder):
+        await flows.transfer_vehicle(home, showroom.call(scope=scope_of(("D002",), ("*",))))
+    await flows.transfer_vehicle(home, showroom.call(scope=scope_of(("D001", "D002"), ("*",))))
+
+
 async def test_a_cancelled_order_frees_its_car(showroom: Showroom) -> None:
     await make_ready(showroom)
     await flows.cancel_order(c.CancelOrder(order_id=ORDER, reason="no loan"), showroom.call())
@@ -421,6 +502,7 @@ async def test_of_many_reservations_at_once_one_lives(showroom: Showroom) -> Non
         lambda call: flows.cancel_order(c.CancelOrder(order_id=ORDER, reason="x"), call),
         lambda call: flows.return_vehicle(c.ReturnVehicle(order_id=ORDER, reason="x", odometer_km=1), call),
         lambda call: flows.receive_into_stock(v.ReceiveIntoStock(vin=VIN), call),
+        lambda call: flows.transfer_vehicle(v.TransferVehicle(vin=VIN, to_store="D002"), call),
         lambda call: flows.schedule_test_drive(drive(), call),
         lambda call: flows.cancel_test_drive(o.CancelTestDrive(opportunity_id=OPPORTUNITY, reason="x"), call),
         lambda call: flows.convert_lead(ConvertLead(lead_id=LEAD), call),

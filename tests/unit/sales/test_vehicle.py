@@ -219,6 +219,21 @@ def test_transfer_between_stores() -> None:
     )
 
 
+def test_a_car_that_is_held_for_an_order_is_moved_for_that_order_only() -> None:
+    moved = e.VehicleTransferred(vin=VIN, from_store="D001", to_store="D002")
+    away = c.TransferVehicle(vin=VIN, to_store="D002")
+    bring = c.BringForOrder(vin=VIN, order_id=ORDER, to_store="D002")
+    held = given(vehicle, *IN_STOCK, HELD)
+    held.when(away).then_raises(r.VehicleIsHeldForOrder)
+    held.when(c.TransferVehicle(vin=VIN, to_store="D001")).then_nothing()
+    held.when(bring).then(moved)
+    held.when(bring.model_copy(update={"order_id": OTHER})).then_raises(r.VehicleIsHeldForOrder)
+    held.when(bring.model_copy(update={"to_store": "D001"})).then_nothing()
+    given(vehicle, *IN_STOCK, HELD, released("order_cancelled", HELD)).when(bring).then(moved)
+    given(vehicle, REGISTERED, PURCHASED, HELD).when(bring).then_raises(r.VehicleNotInStock)
+    given(vehicle, *IN_STOCK, RESERVED).when(away).then(moved)
+
+
 def test_the_odometer_never_runs_backwards() -> None:
     in_stock = given(vehicle, *IN_STOCK)
     in_stock.when(c.RecordOdometer(vin=VIN, odometer_km=6)).then(e.OdometerRecorded(vin=VIN, odometer_km=6))

@@ -100,6 +100,14 @@ class TransferVehicle(Command):
     to_store: Store
 
 
+class BringForOrder(Command):
+    """Move a car that is held for the order to the store whose order it is."""
+
+    vin: VinStr
+    order_id: UUID
+    to_store: Store
+
+
 class RecordOdometer(Command):
     """Note a reading of the odometer."""
 

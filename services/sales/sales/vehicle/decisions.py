@@ -8,6 +8,7 @@ from forecourt.events import Event
 from sales.terms import require_between
 from sales.vehicle.commands import (
     BookTestDriveSlot,
+    BringForOrder,
     ExpireReservation,
     FailPdi,
     HoldForOrder,
@@ -48,6 +49,7 @@ from sales.vehicle.refusals import (
     VehicleAlreadyInStock,
     VehicleAlreadyPurchased,
     VehicleDoubleBooked,
+    VehicleIsHeldForOrder,
     VehicleIsReserved,
     VehicleNotAvailable,
     VehicleNotDelivered,
@@ -190,11 +192,14 @@ def expire(state: Vehicle, c: ExpireReservation, ctx: Context) -> list[Event]:
 
 @vehicle.decides
 def transfer(state: Vehicle, c: TransferVehicle, ctx: Context) -> list[Event]:
-    """Raises `VehicleNotInStock`."""
-    _require_in_stock(state)
-    if state.store == c.to_store:
-        return []
-    return [VehicleTransferred(vin=c.vin, from_store=state.store, to_store=c.to_store)]
+    """Raises `VehicleNotInStock`, `VehicleIsHeldForOrder`."""
+    return _moved(state, c.to_store, None)
+
+
+@vehicle.decides
+def bring(state: Vehicle, c: BringForOrder, ctx: Context) -> list[Event]:
+    """Raises `VehicleNotInStock`, `VehicleIsHeldForOrder` where it is another one."""
+    return _moved(state, c.to_store, c.order_id)
 
 
 @vehicle.decides
@@ -290,6 +295,17 @@ def _require_in_stock(state: Vehicle) -> None:
 def _require_available(state: Vehicle) -> None:
     if state.place not in ("in_transit", "in_stock"):
         raise VehicleNotAvailable(f"the car is {state.place}")
+
+
+def _moved(state: Vehicle, to_store: str, order_id: UUID | None) -> list[Event]:
+    _require_in_stock(state)
+    if state.store == to_store:
+        return []
+    held = state.reservation
+    # The order counts on a car that has arrived for it.
+    if held is not None and held.order_id not in (None, order_id):
+        raise VehicleIsHeldForOrder("the car is held for an order")
+    return [VehicleTransferred(vin=state.vin, from_store=state.store, to_store=to_store)]
 
 
 def _expired(state: Vehicle, ctx: Context) -> list[Event]:

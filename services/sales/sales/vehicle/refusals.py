@@ -23,6 +23,10 @@ class VehicleIsReserved(Refused):
     """The car is held for somebody else."""
 
 
+class VehicleIsHeldForOrder(Refused):
+    """The car is held for an order; it may only be moved to that order's store."""
+
+
 class ReservationIsForOrder(Refused):
     """The reservation belongs to an order; cancel the order to release it."""
 
