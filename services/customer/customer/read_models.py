@@ -21,7 +21,7 @@ from customer.customer import (
     ProfileCorrected,
     VehicleOwnershipRecorded,
 )
-from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted
+from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted, merged
 from customer.documents import IdentityDocumentRecorded, IdentityDocumentRemoved
 from customer.erasure import ErasureApproved, ErasureRejected, ErasureRequested, PersonalDataShredded
 from customer.sharing import CustomerShared, CustomerTransferred, CustomerUnshared
@@ -298,17 +298,6 @@ def _import_reported(row: ImportRow | None, e: ImportRowsReported, m: Meta) -> I
         duplicates=row.duplicates + e.duplicates,
         ranges=merged([*row.ranges, (e.first_row, e.last_row)]),
     )
-
-
-def merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges of whole numbers in order, touching ones joined."""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted((int(first), int(last)) for first, last in ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = joined[-1][0], max(joined[-1][1], last)
-        else:
-            joined.append((first, last))
-    return joined
 
 
 class ImportProblemRow(msgspec.Struct, frozen=True):
