@@ -138,7 +138,7 @@ def _decided_after(
     if not decider.ownership.allows(command, scope, ownership):
         return []
     try:
-        decided = decider.decide(decider.fold(events), command, context)
+        decided = decider.decide(decider.fold(events), command, replace(context, ownership=ownership))
         decider.duties.check(
             command, context.actor_id, decider.duties.after(NOBODY, events, created_by.actor_id)
         )
@@ -356,7 +356,7 @@ class CommandHandler:
         if loaded.version and not decider.ownership.allows(command, scope, loaded.ownership):
             raise OwnedByAnother("only the owner of the object may do this")
         version = loaded.version
-        events = decider.decide(loaded.fold(decider), command, context)
+        events = decider.decide(loaded.fold(decider), command, replace(context, ownership=loaded.ownership))
         if not events:
             # "Already so" must not be said from a state that others may have changed since.
             current = await self._load(decider, stream)
