@@ -138,7 +138,7 @@ def _decided_after(
     if not decider.ownership.allows(command, scope, ownership):
         return []
     try:
-        decided = decider.decide(decider.fold(events), command, context)
+        decided = decider.decide(decider.fold(events), command, replace(context, ownership=ownership))
         decider.duties.check(
             command, context.actor_id, decider.duties.after(NOBODY, events, created_by.actor_id)
         )
@@ -364,7 +364,8 @@ class CommandHandler:
         version = loaded.version
         if not version and decider.distinct_from and decider.named_by(command) is not None:
             await self._check_distinct(decider, aggregate_id)
-        events = decider.decide(loaded.fold(decider), command, context)
+        known = replace(context, ownership=loaded.ownership) if version else context
+        events = decider.decide(loaded.fold(decider), command, known)
         if not events:
             # "Already so" must not be said from a state that others may have changed since.
             current = await self._load(decider, stream)

@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel, ConfigDict
 
 from forecourt.access.duties import Duties
-from forecourt.access.ownership import OwnershipRules
+from forecourt.access.ownership import Ownership, OwnershipRules
 from forecourt.access.scope import UNRESTRICTED, Scope
 from forecourt.events import Event
 from forecourt.registry import RegistryError, Upcaster
@@ -48,7 +48,8 @@ class Context:
 
     ``command_id`` is the idempotency key. ``dealer_id`` and ``brand`` are those the actor acts for, ``scope`` is what
     the actor reaches at all. ``metadata`` is that of the first event of the command: who was behind it
-    (`forecourt.audit.entries.provenance`).
+    (`forecourt.audit.entries.provenance`). ``ownership`` says whose the aggregate is, nobody's before its first event;
+    the command handler fills it in.
     """
 
     now: datetime
@@ -61,6 +62,7 @@ class Context:
     roles: frozenset[str] = frozenset()
     metadata: str = "{}"
     scope: Scope = UNRESTRICTED
+    ownership: Ownership = Ownership()
 
     def new_id(self, label: str) -> UUID:
         """An id that is the same whenever the same command is decided again."""

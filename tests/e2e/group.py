@@ -330,6 +330,7 @@ class Group:
             text=f"a message about {next(TEXTS):06}",
             html="",
             lifetime_hours=24,
+            expires_at=now + timedelta(hours=24),
         )
         await self.execute("service_desk", reminder, planned, caller)
         await self.execute("service_desk", return_visit, visit, caller)

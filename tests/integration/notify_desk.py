@@ -81,6 +81,7 @@ class Desk:
             "text": f"message {label}",
             "html": "" if channel == "sms" else f"<p>message {label}</p>",
             "lifetime_hours": 48,
+            "expires_at": changes.get("defer_until", self.clock.now()) + timedelta(hours=48),
         }
         await self.run(RequestNotification(**{**values, **changes}))
         return an_id(label)

@@ -82,6 +82,17 @@ async def test_at_night_messages_wait_and_the_morning_releases_them(house: House
     assert len(await house.arrived()) == 1
 
 
+async def test_what_is_heard_of_too_late_is_recorded_and_not_sent(house: House) -> None:
+    """The event is of noon; notify hears of it three weeks later, and twice."""
+    await house.register("c9")
+    await house.clock.advance(timedelta(days=21))
+    message_id = await house.arrive("c9", times=2)
+    found = await house.until(message_id, "expired")
+    assert [entry.event for entry in found.history] == ["NotificationRequested", "NotificationExpired"]
+    assert await house.states() == {"expired": 1}
+    assert await house.arrived() == []
+
+
 async def test_a_load_with_the_worker_killed_in_its_midst(house: House) -> None:
     """Every reason led to one message, or to one that is parked with its reason; none to two."""
     labels = [f"k{number}" for number in range(1, 61)]

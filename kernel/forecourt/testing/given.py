@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from forecourt.access.duties import NOBODY
+from forecourt.access.ownership import Ownership
 from forecourt.deciders import Command, Context, Decider
 from forecourt.errors import AlreadyExists, ForecourtError, NotFound
 from forecourt.events import AnyEvent, Event, Recorded
@@ -66,13 +67,23 @@ class Given:
                 raise AlreadyExists()
             if not command.creates and not self.events:
                 raise NotFound()
-            events = tuple(self.decider.decide(state, command, self.context))
+            context = replace(self.context, ownership=self._ownership())
+            events = tuple(self.decider.decide(state, command, context))
             if events:
                 actors = self.decider.duties.after(NOBODY, self.events, self.predecessor)
                 self.decider.duties.check(command, self.context.actor_id, actors)
             return Then(events, None)
         except ForecourtError as error:
             return Then((), error)
+
+    def _ownership(self) -> Ownership:
+        """Whose the aggregate is after its history, which began at the store that decides."""
+        if not self.events:
+            return Ownership()
+        ownership = Ownership(self.context.dealer_id, self.context.brand)
+        for event in self.events:
+            ownership = self.decider.ownership.after(ownership, event)
+        return ownership
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,6 @@ class Customer:
     documents: dict[DocumentKind, Document] = field(default_factory=dict)
     erasure: Literal["none", "requested", "approved", "done"] = "none"
     erasure_requested_by: str = ""
-    shared_with: frozenset[str] = frozenset()
-    transferred_to: str = ""
 
 
 # Commands

@@ -4,7 +4,9 @@ The customers themselves are registered one by one, under command ids derived fr
 this aggregate only keeps the report.
 """
 
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
@@ -63,10 +65,10 @@ class ImportRowRefused(Event, name="ImportRowRefused", version=1):
 
 @dataclass(frozen=True)
 class Import:
-    """Ranges of rows that have been reported."""
+    """Ranges of rows that have been reported, as `merged` answers them."""
 
     started: bool = False
-    ranges: frozenset[tuple[int, int]] = frozenset()
+    ranges: tuple[tuple[int, int], ...] = ()
 
 
 class ReportRows(Command, creates="if_missing"):
@@ -82,23 +84,45 @@ customer_import = Decider(service="customer", category="customer_import", initia
 
 @customer_import.decides
 def report(state: Import, c: ReportRows, ctx: Context) -> list[Event]:
-    """A chunk that was reported before is not reported again."""
-    first, last = c.rows[0].row, c.rows[-1].row
-    if (first, last) in state.ranges:
+    """A row that was reported before, in whatever chunk, is not reported again."""
+    news = _unreported(c.rows, state.ranges)
+    if not news:
         return []
-    events: list[Event] = [] if state.started else [ImportStarted(file_name=c.file_name)]
-    counts = Counter(row.outcome for row in c.rows)
-    events.append(
-        ImportRowsReported(
-            first_row=first,
-            last_row=last,
-            created=counts["created"],
-            refused=counts["refused"],
-            duplicates=counts["duplicate"],
-        )
+    started: list[Event] = [] if state.started else [ImportStarted(file_name=c.file_name)]
+    refused = [row.model_dump() for rows in news for row in rows if row.outcome != "created"]
+    return [*started, *map(_reported_rows, news), *(ImportRowRefused(**row) for row in refused)]
+
+
+def _unreported(rows: Iterable[RowReport], ranges: Sequence[tuple[int, int]]) -> list[list[RowReport]]:
+    """The rows outside ``ranges``, in order, parted where a range lies between them."""
+    parts: dict[int, list[RowReport]] = {}
+    for row in rows:
+        begun = bisect_right(ranges, row.row, key=lambda pair: pair[0])
+        if not begun or ranges[begun - 1][1] < row.row:
+            parts.setdefault(begun, []).append(row)
+    return list(parts.values())
+
+
+def _reported_rows(rows: Sequence[RowReport]) -> ImportRowsReported:
+    counts = Counter(row.outcome for row in rows)
+    return ImportRowsReported(
+        first_row=rows[0].row,
+        last_row=rows[-1].row,
+        created=counts["created"],
+        refused=counts["refused"],
+        duplicates=counts["duplicate"],
     )
-    refused = [row.model_dump() for row in c.rows if row.outcome != "created"]
-    return [*events, *(ImportRowRefused(**row) for row in refused)]
+
+
+def merged(ranges: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+    """Ranges of whole numbers, as (first, last), in order, touching ones joined."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted((int(first), int(last)) for first, last in ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(joined[-1][1], last)
+        else:
+            joined.append((first, last))
+    return joined
 
 
 @customer_import.evolves
@@ -108,7 +132,7 @@ def _started(state: Import, e: ImportStarted) -> Import:
 
 @customer_import.evolves
 def _reported(state: Import, e: ImportRowsReported) -> Import:
-    return replace(state, ranges=state.ranges | {(e.first_row, e.last_row)})
+    return replace(state, ranges=tuple(merged([*state.ranges, (e.first_row, e.last_row)])))
 
 
 customer_import.ignores(ImportRowRefused)

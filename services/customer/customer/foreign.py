@@ -101,6 +101,21 @@ class VehicleDelivered(ForeignEvent, type="sales.VehicleDelivered", category="or
     delivered_at: datetime
 
 
+class OrderCancelled(ForeignEvent, type="sales.OrderCancelled", category="order"):
+    """Nothing came of the order; what was paid was given back."""
+
+    customer_id: UUID
+    vin: str | None
+    refund: Money
+
+
+class VehicleReturned(ForeignEvent, type="sales.VehicleReturned", category="order"):
+    """The customer gave the delivered vehicle back."""
+
+    customer_id: UUID
+    vin: str
+
+
 class RepairOrderOpened(ForeignEvent, type="service_desk.RepairOrderOpened", category="repair_order"):
     """A vehicle was taken in."""
 
@@ -195,6 +210,8 @@ FOREIGN: tuple[type[ForeignEvent], ...] = (
     PaymentReceived,
     AncillaryOrderAdded,
     VehicleDelivered,
+    OrderCancelled,
+    VehicleReturned,
     RepairOrderOpened,
     RepairInvoiced,
     VehicleHandedBack,

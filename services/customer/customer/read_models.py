@@ -21,7 +21,7 @@ from customer.customer import (
     ProfileCorrected,
     VehicleOwnershipRecorded,
 )
-from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted
+from customer.customer_import import ImportRowRefused, ImportRowsReported, ImportStarted, merged
 from customer.documents import IdentityDocumentRecorded, IdentityDocumentRemoved
 from customer.erasure import ErasureApproved, ErasureRejected, ErasureRequested, PersonalDataShredded
 from customer.sharing import CustomerShared, CustomerTransferred, CustomerUnshared
@@ -193,7 +193,7 @@ class OwnershipRow(msgspec.Struct, frozen=True):
 
 ownerships = Projection(
     "ownership",
-    version=1,
+    version=2,
     row=OwnershipRow,
     key=("customer_id", "vin"),
     indexes=["vin"],
@@ -209,6 +209,12 @@ def _owned(row: OwnershipRow | None, e: VehicleOwnershipRecorded, m: Meta) -> Ow
 @ownerships.on(key=lambda e, m: (e.customer_id, e.vin))
 def _delivered(row: OwnershipRow | None, e: foreign.VehicleDelivered, m: Meta) -> OwnershipRow:
     return OwnershipRow(e.customer_id, e.vin, e.delivered_at.date(), None, m.dealer_id, m.brand)
+
+
+@ownerships.on(key=lambda e, m: (e.customer_id, e.vin))
+def _returned(row: OwnershipRow | None, e: foreign.VehicleReturned, m: Meta) -> OwnershipRow | None:
+    # An end that somebody recorded stays: sales may tell of the return later than it was.
+    return row if row is None or row.until is not None else replace(row, until=m.time.date())
 
 
 # Identity documents
@@ -294,17 +300,6 @@ def _import_reported(row: ImportRow | None, e: ImportRowsReported, m: Meta) -> I
     )
 
 
-def merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges of whole numbers in order, touching ones joined."""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted((int(first), int(last)) for first, last in ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = joined[-1][0], max(joined[-1][1], last)
-        else:
-            joined.append((first, last))
-    return joined
-
-
 class ImportProblemRow(msgspec.Struct, frozen=True):
     """A row that was not imported."""
 
@@ -355,7 +350,7 @@ class HistoryRow(msgspec.Struct, frozen=True):
 
 history = Projection(
     "history",
-    version=3,
+    version=4,
     row=HistoryRow,
     key="event_id",
     indexes=[Index(("customer_id", "position"))],
@@ -423,6 +418,8 @@ _records("intention", foreign.OpportunityLost, detail="reason")
 _records("test_drive", foreign.TestDriveScheduled, foreign.TestDriveCompleted)
 _records("purchase", foreign.OrderPlaced, detail="model")
 _records("purchase", foreign.VehicleAllocated, foreign.VehicleDelivered, detail="vin")
+_records("purchase", foreign.VehicleReturned, detail="vin")
+_records("purchase", foreign.OrderCancelled, detail="refund")
 _records("purchase", foreign.PaymentReceived, detail="amount")
 _records(_ancillary, foreign.AncillaryOrderAdded, detail="amount")
 _records(_workshop, foreign.RepairOrderOpened, foreign.VehicleHandedBack, detail="kind")

@@ -70,42 +70,32 @@ customer.ownership.only_owner(ShareCustomer, UnshareCustomer, TransferCustomer, 
 
 @customer.decides
 def share(state: Customer, c: ShareCustomer, ctx: Context) -> list[Event]:
-    """Raises `CustomerErased`."""
+    """What is the store's own, or shared with it, stays as it is. Raises `CustomerErased`."""
     must_live(state)
-    return [] if c.store in state.shared_with else [CustomerShared(store=c.store)]
+    own = ctx.ownership
+    return [] if c.store == own.dealer_id or c.store in own.shared else [CustomerShared(store=c.store)]
 
 
 @customer.decides
 def unshare(state: Customer, c: UnshareCustomer, ctx: Context) -> list[Event]:
-    """Never refuses: ending what is over is fine."""
-    return [CustomerUnshared(store=c.store)] if c.store in state.shared_with else []
+    """Never refuses: ending what is over is fine, and an erased customer's history may still be shared."""
+    return [CustomerUnshared(store=c.store)] if c.store in ctx.ownership.shared else []
 
 
 @customer.decides
 def transfer(state: Customer, c: TransferCustomer, ctx: Context) -> list[Event]:
     """Raises `CustomerErased`."""
     must_live(state)
-    return [] if c.to_store == state.transferred_to else [CustomerTransferred(to_store=c.to_store)]
+    return [] if c.to_store == ctx.ownership.dealer_id else [CustomerTransferred(to_store=c.to_store)]
 
 
 # Evolution
 
 
-@customer.evolves
-def _shared(state: Customer, e: CustomerShared) -> Customer:
-    return replace(state, shared_with=state.shared_with | {e.store})
-
-
-@customer.evolves
-def _unshared(state: Customer, e: CustomerUnshared) -> Customer:
-    return replace(state, shared_with=state.shared_with - {e.store})
+# With whom the customer is shared is known of its ownership, which an erasure leaves as it is.
+customer.ignores(CustomerShared, CustomerUnshared)
 
 
 @customer.evolves
 def _transferred(state: Customer, e: CustomerTransferred) -> Customer:
-    return replace(
-        state,
-        transferred_to=e.to_store,
-        shared_with=state.shared_with - {e.to_store},
-        salesperson_id=None,
-    )
+    return replace(state, salesperson_id=None)

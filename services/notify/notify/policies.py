@@ -1,7 +1,7 @@
 """From an event and a contact to a request for a message: channel, consent, text, quiet hours. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -89,13 +89,17 @@ def _request(
         {channel: contact.address(channel) for channel in rule.channels},
         consents_of(contact, rule.category, rule.channels),
     )
+    allowed = choice if isinstance(choice, Allowed) else None
     language, time_zone = house.language_of(contact), house.time_zone_of(contact)
     version = catalogue.latest(rule.template)
-    rendered, until = NOTHING, None
-    if isinstance(choice, Allowed):
+    expires_at = expiry(rule, event, meta.time, time_zone, house.quiet)
+    until = wait_until(rule.category, time_zone, house.quiet, now)
+    too_late = allowed is not None and (until or now) >= expires_at
+    goes = allowed is not None and not too_late
+    rendered = NOTHING
+    if goes:
         values = {**values_of(event), "name": contact.name, "store": house.store(meta.dealer_id)}
         rendered = catalogue.render(rule.template, version, language, choice.channel, values, time_zone)
-        until = wait_until(rule.category, time_zone, house.quiet, now)
     return RequestNotification(
         notification_id=key_of(meta.id, rule.name),
         customer_id=contact.customer_id,
@@ -105,20 +109,36 @@ def _request(
         reason_event_id=meta.id,
         reason_event_type=type(event).event_type,
         reason_stream=meta.stream,
-        consent=choice.consent if isinstance(choice, Allowed) else None,
+        consent=None if allowed is None else allowed.consent,
         template=rule.template,
         template_version=version,
         language=language,
         time_zone=time_zone,
-        address=choice.address if isinstance(choice, Allowed) else "",
+        address=allowed.address if allowed is not None and goes else "",
         subject=rendered.subject,
         text=rendered.text,
         html=rendered.html,
         lifetime_hours=rule.lifetime_hours,
+        expires_at=expires_at,
         suppress=None if isinstance(choice, Allowed) else choice.reason,
-        defer_until=until,
-        defer_reason=None if until is None else "quiet_hours",
+        too_late=too_late,
+        defer_until=until if goes else None,
+        defer_reason="quiet_hours" if goes and until is not None else None,
     )
+
+
+def expiry(
+    rule: Rule, event: ForeignEvent, happened_at: datetime, time_zone: str, quiet: QuietHours
+) -> datetime:
+    """When a message is of no use any more.
+
+    Its lifetime counts from the event, not from when the event is heard of: what was held up for weeks, or is heard
+    again, must not look like news. Quiet hours that the event fell into do not count.
+    """
+    could_go = wait_until(rule.category, time_zone, quiet, happened_at) or happened_at
+    expires_at = could_go + timedelta(hours=rule.lifetime_hours)
+    worthless_from = rule.worthless_from(event)
+    return expires_at if worthless_from is None else min(expires_at, worthless_from)
 
 
 def consents_of(

@@ -3,11 +3,13 @@
 One rule is one message. An event may have several rules; each of them writes once.
 
 A rule's ``channels`` are in order of preference: the first one that the customer can be reached on, and does
-not object to, is taken. ``lifetime_hours`` is how long the message is worth sending.
+not object to, is taken. ``lifetime_hours`` is how long after the event the message is worth sending, and
+``worthless_from`` the moment from which it is not in any case.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from forecourt.events import ForeignEvent
@@ -33,6 +35,10 @@ def _always(event: Any) -> bool:
     return True
 
 
+def _no_moment(event: Any) -> datetime | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Rule:
     """When ``event`` happens (and the rule ``applies``), the customer gets ``template``."""
@@ -44,6 +50,7 @@ class Rule:
     channels: tuple[Channel, ...]
     lifetime_hours: int
     applies: Callable[[Any], bool] = _always
+    worthless_from: Callable[[Any], datetime | None] = _no_moment
 
 
 def _reminder(kind: str, channels: tuple[Channel, ...]) -> Rule:
@@ -65,7 +72,15 @@ RULES: tuple[Rule, ...] = (
     Rule("order_placed", OrderPlaced, "contract", "order_placed", MAIL_FIRST, 14 * DAY),
     Rule("vehicle_arrived", VehicleArrived, "contract", "vehicle_arrived", SMS_FIRST, 14 * DAY),
     Rule("vehicle_delivered", VehicleDelivered, "service", "vehicle_delivered", MAIL_FIRST, 14 * DAY),
-    Rule("appointment_booked", AppointmentBooked, "contract", "appointment_booked", SMS_FIRST, 7 * DAY),
+    Rule(
+        "appointment_booked",
+        AppointmentBooked,
+        "contract",
+        "appointment_booked",
+        SMS_FIRST,
+        7 * DAY,
+        worthless_from=lambda event: event.starts_at,
+    ),
     Rule("repair_quoted", RepairQuoted, "contract", "repair_quoted", SMS_FIRST, 7 * DAY),
     Rule("vehicle_handed_back", VehicleHandedBack, "service", "vehicle_handed_back", SMS_FIRST, 7 * DAY),
     Rule(

@@ -62,6 +62,8 @@ class NotifyReactions:
         metrics.REQUESTED.labels(request.rule, request.channel).inc()
         if request.suppress is not None:
             metrics.SUPPRESSED.labels(request.channel, request.suppress).inc()
+        elif request.too_late:
+            metrics.EXPIRED.labels(request.channel).inc()
         elif request.defer_reason is not None:
             metrics.DEFERRED.labels(request.channel, request.defer_reason).inc()
 

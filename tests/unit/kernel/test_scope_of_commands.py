@@ -40,6 +40,10 @@ class Given(Event, name="Given", version=1):
     to: str
 
 
+class Labelled(Event, name="Labelled", version=1):
+    text: str
+
+
 class Open(Command, creates=True):
     chest_id: UUID | None = None
 
@@ -68,12 +72,18 @@ class Give(Command):
     to: str
 
 
+class Label(Command):
+    """Write on the chest whose it is."""
+
+    chest_id: UUID
+
+
 chest: Decider[int] = Decider(service="vault", category="chest", initial=0, key="chest_id")
 chest.ownership.transfers(Given, to=lambda e: e.to)
 chest.ownership.shares(Lent, with_=lambda e: e.to)
 chest.ownership.ends_sharing(CalledBack, with_=lambda e: e.from_)
 chest.ownership.only_owner(Lend, CallBack, Give)
-chest.ignores(Opened, Lent, CalledBack, Given)
+chest.ignores(Opened, Lent, CalledBack, Given, Labelled)
 
 
 @chest.decides
@@ -104,6 +114,12 @@ def call_back(state: int, c: CallBack, ctx: Context) -> list[Event]:
 @chest.decides
 def give(state: int, c: Give, ctx: Context) -> list[Event]:
     return [Given(to=c.to)]
+
+
+@chest.decides
+def label(state: int, c: Label, ctx: Context) -> list[Event]:
+    own = ctx.ownership
+    return [Labelled(text=f"{own.dealer_id} {own.brand} {sorted(own.shared)}")]
 
 
 @chest.evolves
@@ -220,6 +236,26 @@ async def test_those_it_is_shared_with_act_on_it_but_do_not_own_it(store: Memory
         "chest: not found",
         {},
     )
+
+
+async def labels(store: MemoryEventStore) -> list[str]:
+    codec = Codec(registry)
+    found = [event for page in [e async for e in store.read_stream(chest.stream(CHEST))] for event in page]
+    events = [recorded.event for recorded in await codec.decode(found)]
+    return [event.text for event in events if isinstance(event, Labelled)]
+
+
+async def test_a_decision_is_told_whose_the_object_is(store: MemoryEventStore) -> None:
+    handler, label = a_process(store), Label(chest_id=CHEST)
+    opened = (Open(chest_id=CHEST), by("D001"))
+    await handler.create_many(chest, [opened], then={0: (label, by("D001"))})
+    await handler.execute(chest, Lend(chest_id=CHEST, to="D002"), by("D001"))
+    for process in (handler, a_process(store)):
+        await process.execute(chest, label, by("D002"))
+    await handler.execute(chest, Give(chest_id=CHEST, to="D003"), by("D001"))
+    await handler.execute(chest, label, by("D003"))
+    shared = "D001 hongtong ['D002']"
+    assert await labels(store) == ["D001 hongtong []", shared, shared, "D003 hongtong ['D002']"]
 
 
 def several(

@@ -65,8 +65,9 @@ FACTS: dict[str, Any] = {
     "text": "您的车到店了",
     "html": "",
     "lifetime_hours": 48,
+    "expires_at": later(hours=48),
 }
-REQUESTED = NotificationRequested(idempotency_key=ID, expires_at=later(hours=48), **FACTS)
+REQUESTED = NotificationRequested(idempotency_key=ID, **FACTS)
 ATTEMPTED = ProviderAttempted(customer_id=CUSTOMER, provider="generic", attempt=1, address=ADDRESS)
 DEAD = NotificationDeadLettered(customer_id=CUSTOMER, channel="sms", reason="providers_exhausted")
 ACCEPTED = NotificationAccepted(
@@ -110,15 +111,25 @@ def test_the_same_message_is_requested_once() -> None:
     given(notification, REQUESTED).when(request()).then_raises(AlreadyExists)
 
 
-def test_in_quiet_hours_it_is_deferred_with_the_reason_and_expires_later() -> None:
+def test_in_quiet_hours_it_is_deferred_with_the_reason() -> None:
     until = later(hours=10)
-    events = (
-        given(notification)
-        .when(request(defer_until=until, defer_reason="quiet_hours"))
-        .then_types(NotificationRequested, NotificationDeferred)
-    )
-    assert events[0] == REQUESTED.model_copy(update={"expires_at": until + timedelta(hours=48)})
-    assert events[1] == NotificationDeferred(until=until, reason="quiet_hours")
+    asked = request(defer_until=until, defer_reason="quiet_hours")
+    given(notification).when(asked).then(REQUESTED, NotificationDeferred(until=until, reason="quiet_hours"))
+
+
+LATE: dict[str, Any] = {"address": "", "text": "", "expires_at": NOW, "too_late": True}
+REQUESTED_LATE = REQUESTED.model_copy(update={"address": "", "text": "", "expires_at": NOW})
+EXPIRED = NotificationExpired(customer_id=CUSTOMER, channel="sms")
+
+
+def test_a_message_that_comes_too_late_is_recorded_as_expired() -> None:
+    given(notification).when(request(**LATE)).then(REQUESTED_LATE, EXPIRED)
+
+
+def test_what_came_too_late_is_not_asked_for_again_nor_sent() -> None:
+    late = given(notification, REQUESTED_LATE, EXPIRED)
+    late.when(request()).then_raises(AlreadyExists)
+    given(notification, REQUESTED_LATE, EXPIRED).when(START).then_raises(NotQueued)
 
 
 def test_without_consent_it_is_recorded_as_suppressed() -> None:

@@ -1,6 +1,6 @@
 """From an event and a contact to a request: rules, consent, text, quiet hours."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 from uuid import uuid5
@@ -52,7 +52,7 @@ EVENTS: list[ForeignEvent] = [
     foreign.OrderPlaced(customer_id=CUSTOMER, model="H5", total=MONEY),
     foreign.VehicleArrived(customer_id=CUSTOMER, vin=VIN),
     foreign.VehicleDelivered(customer_id=CUSTOMER, vin=VIN, model="H5", delivered_at=NOON),
-    foreign.AppointmentBooked(customer_id=CUSTOMER, vin=VIN, starts_at=NOON),
+    foreign.AppointmentBooked(customer_id=CUSTOMER, vin=VIN, starts_at=NOON + timedelta(days=2)),
     foreign.RepairQuoted(customer_id=CUSTOMER, total=MONEY),
     foreign.VehicleHandedBack(customer_id=CUSTOMER, vin=VIN, odometer_km=15000, handed_back_at=NOON),
     foreign.ComplaintAcknowledged(customer_id=CUSTOMER),
@@ -64,13 +64,20 @@ EVENTS: list[ForeignEvent] = [
     ),
 ]
 ARRIVED = EVENTS[1]
+BOOKED = EVENTS[3]
 HANDED_BACK = EVENTS[5]
 
 
 def requests(
-    event: ForeignEvent, contact: ContactRow | None = CONTACT, *, now: datetime = NOON, **house: Any
+    event: ForeignEvent,
+    contact: ContactRow | None = CONTACT,
+    *,
+    now: datetime = NOON,
+    ago: timedelta = timedelta(),
+    **house: Any,
 ) -> list[RequestNotification]:
-    return requests_for(recorded(event, stream_id=STREAM), contact, catalogue(), House(**house), now)
+    happened = recorded(event, stream_id=STREAM, time=now - ago)
+    return requests_for(happened, contact, catalogue(), House(**house), now)
 
 
 def request(event: ForeignEvent, contact: ContactRow = CONTACT, **more: Any) -> RequestNotification:
@@ -215,6 +222,47 @@ def test_at_night_the_message_waits_for_the_morning() -> None:
     assert asked.defer_until == datetime(2026, 3, 3, 0, 0, tzinfo=UTC)
     assert asked.defer_reason == "quiet_hours"
     assert request(ARRIVED, replace(CONTACT, time_zone="Europe/Berlin"), now=NIGHT).defer_until is None
+
+
+def test_its_lifetime_counts_from_the_event_not_from_when_it_is_heard_of() -> None:
+    lifetime = timedelta(hours=rules_for(ARRIVED)[0].lifetime_hours)
+    assert request(ARRIVED).expires_at == NOON + lifetime
+    late = request(ARRIVED, ago=timedelta(days=3))
+    assert (late.expires_at, late.too_late) == (NOON + lifetime - timedelta(days=3), False)
+
+
+def test_quiet_hours_that_the_event_fell_into_do_not_count() -> None:
+    at_night = request(ARRIVED, now=NIGHT)
+    assert at_night.defer_until is not None
+    assert at_night.expires_at == at_night.defer_until + timedelta(hours=at_night.lifetime_hours)
+
+
+@pytest.mark.parametrize("now", [NOON, NIGHT])
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: getattr(event, "kind", type(event).__name__))
+def test_what_is_heard_of_after_its_lifetime_is_too_late_and_no_text_is_kept(
+    event: ForeignEvent, now: datetime
+) -> None:
+    asked = request(event, now=now, ago=timedelta(days=31))
+    assert (asked.too_late, asked.suppress, asked.defer_until) == (True, None, None)
+    assert (asked.address, asked.subject, asked.text, asked.html) == ("", "", "", "")
+    assert asked.notification_id == request(event).notification_id
+
+
+def test_nobody_is_told_of_an_appointment_that_has_begun() -> None:
+    begins = NOON + timedelta(days=2)
+    assert request(BOOKED).expires_at == begins
+    assert not request(BOOKED, now=begins - timedelta(minutes=1), ago=timedelta(days=1)).too_late
+    assert request(BOOKED, now=begins, ago=timedelta(days=1)).too_late
+
+
+def test_what_expires_before_the_quiet_hours_end_is_too_late() -> None:
+    early = foreign.AppointmentBooked(customer_id=CUSTOMER, vin=VIN, starts_at=NIGHT + timedelta(hours=8))
+    assert request(early, now=NIGHT).too_late
+
+
+def test_an_objection_outweighs_that_it_is_too_late() -> None:
+    asked = request(ARRIVED, replace(CONTACT, mobile="", email=""), ago=timedelta(days=31))
+    assert (asked.suppress, asked.too_late) == ("no_address", False)
 
 
 def test_a_customer_who_is_not_known_yet_is_waited_for() -> None:

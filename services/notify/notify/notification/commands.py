@@ -26,7 +26,10 @@ Code = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[a-zA-Z0-9_.
 
 
 class RequestNotification(Command, creates=True):
-    """Queue a message as a rule worked it out; ``suppress`` or ``defer_until`` if it may not go (now)."""
+    """Queue a message as a rule worked it out; ``suppress`` or ``defer_until`` if it may not go (now).
+
+    After ``expires_at`` it is of no use; ``too_late`` if that time passes before it may go.
+    """
 
     notification_id: UUID
     customer_id: UUID
@@ -46,13 +49,16 @@ class RequestNotification(Command, creates=True):
     text: Annotated[str, Field(max_length=20_000)]
     html: Annotated[str, Field(max_length=100_000)]
     lifetime_hours: Annotated[int, Field(ge=1, le=8760)]
+    expires_at: datetime
     suppress: SuppressReason | None = None
+    too_late: bool = False
     defer_until: datetime | None = None
     defer_reason: DeferReason | None = None
 
     @model_validator(mode="after")
     def _sendable(self) -> Self:
-        if self.suppress is None and not (self.address and self.text):
+        to_be_sent = self.suppress is None and not self.too_late
+        if to_be_sent and not (self.address and self.text):
             raise ValueError("address and text: needed for a message that is to be sent")
         if (self.defer_until is None) != (self.defer_reason is None):
             raise ValueError("defer_reason: belongs to defer_until")

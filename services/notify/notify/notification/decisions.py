@@ -72,14 +72,15 @@ notification = Decider(
 
 @notification.decides
 def request(state: Notification, c: RequestNotification, ctx: Context) -> list[Event]:
-    fields = c.model_dump(exclude={"notification_id", "suppress", "defer_until", "defer_reason"})
-    expires_at = (c.defer_until or ctx.now) + timedelta(hours=c.lifetime_hours)
-    requested = NotificationRequested(idempotency_key=c.notification_id, expires_at=expires_at, **fields)
+    fields = c.model_dump(exclude={"notification_id", "suppress", "too_late", "defer_until", "defer_reason"})
+    requested = NotificationRequested(idempotency_key=c.notification_id, **fields)
     if c.suppress is not None:
         return [
             requested,
             NotificationSuppressed(customer_id=c.customer_id, channel=c.channel, reason=c.suppress),
         ]
+    if c.too_late:
+        return [requested, NotificationExpired(customer_id=c.customer_id, channel=c.channel)]
     if c.defer_until is not None and c.defer_reason is not None:
         return [requested, NotificationDeferred(until=c.defer_until, reason=c.defer_reason)]
     return [requested]
