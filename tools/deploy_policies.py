@@ -286,20 +286,21 @@ def _selected(objects: list[Object], selector: Object) -> list[Object]:
 def _pods(objects: list[Object], selector: Object) -> list[tuple[str, Mapping[str, str]]]:
     """Names and labels of the pods that a selector fits, those that operators make among them."""
     pods = [(_name(found), _labels(found)) for found in of_kind(objects, *PODS)]
-    for found in of_kind(objects, "RabbitmqCluster", "Cluster"):
-        own = found["metadata"].get("labels", {}) | found["spec"].get("inheritedMetadata", {}).get(
-            "labels", {}
-        )
-        pods.append((_name(found), own | _given(found)))
+    for found in of_kind(objects, "RabbitmqCluster"):
+        own = {"app.kubernetes.io/name": found["metadata"]["name"], "app.kubernetes.io/component": "rabbitmq"}
+        pods.append((_name(found), found["metadata"].get("labels", {}) | own))
+    for found in of_kind(objects, "Cluster"):
+        pods += _kept_by_cloudnativepg(found)
     return [(name, labels) for name, labels in pods if selects(selector, labels)]
 
 
-def _given(found: Object) -> Mapping[str, str]:
-    """Labels that an operator gives to its pods."""
-    name = found["metadata"]["name"]
-    if found["kind"] == "Cluster":
-        return {"cnpg.io/cluster": name}
-    return {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "rabbitmq"}
+def _kept_by_cloudnativepg(found: Object) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Instances, and the pods of the Jobs that make them: those inherit nothing."""
+    own = {"cnpg.io/cluster": found["metadata"]["name"]}
+    inherited = found["spec"].get("inheritedMetadata", {}).get("labels", {})
+    yield _name(found), inherited | own | {"cnpg.io/podRole": "instance"}
+    for role in ("initdb", "join"):
+        yield f"{_name(found)}: {role}", own | {"cnpg.io/jobRole": role}
 
 
 def selectors_select(objects: list[Object]) -> Iterator[str]:
