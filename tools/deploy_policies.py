@@ -471,18 +471,29 @@ def metrics_are_served(objects: list[Object]) -> Iterator[str]:
 
 
 def jobs_have_their_names(objects: list[Object]) -> Iterator[str]:
-    """Each PodMonitor gives one job, and rules and dashboards ask for jobs that there are."""
+    """Each PodMonitor gives one job to each endpoint, and rules and dashboards ask for jobs that there are."""
     known = set()
     for monitor in of_kind(objects, "PodMonitor"):
         label = monitor["spec"].get("jobLabel", "")
         jobs = {labels.get(label) for _, labels in _pods(objects, monitor["spec"]["selector"])}
         if len(jobs) != 1 or None in jobs:
             yield f"{_name(monitor)}: the label {label!r} does not give its pods one job"
-        known |= jobs
+        named = [_job(end, job) for end in monitor["spec"]["podMetricsEndpoints"] for job in jobs]
+        if len(set(named)) < len(named):
+            yield f"{_name(monitor)}: two endpoints have one job, and write one series up"
+        known.update(named)
     for where, text in _queries(objects):
         for asked in JOB.finditer(text):
             if missing := set(asked["jobs"].split("|")) - known:
                 yield f"{where}: asks for the job {', '.join(missing)}, which no PodMonitor gives"
+
+
+def _job(endpoint: Object, job: str | None) -> str | None:
+    """The job of an endpoint whose pods' label gives another one."""
+    for relabeling in endpoint.get("relabelings", ()):
+        if relabeling.get("targetLabel") == "job":
+            job = relabeling["replacement"]
+    return job
 
 
 def _queries(objects: list[Object]) -> Iterator[tuple[str, str]]:

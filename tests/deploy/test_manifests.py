@@ -349,6 +349,16 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
         lambda o: drop(o, "PodMonitor", "rabbitmq"),
     ),
     (
+        policies.jobs_have_their_names,
+        "ForecourtBrokerDown: asks for the job rabbitmq",
+        lambda o: get(o, "PodMonitor", "rabbitmq")["spec"]["podMetricsEndpoints"].pop(0),
+    ),
+    (
+        policies.jobs_have_their_names,
+        "PodMonitor/rabbitmq: two endpoints have one job",
+        lambda o: get(o, "PodMonitor", "rabbitmq")["spec"]["podMetricsEndpoints"][1].pop("relabelings"),
+    ),
+    (
         policies.autoscalers_fit,
         "there is no Deployment sale",
         lambda o: same(get(o, "HorizontalPodAutoscaler", "sales-work"), "spec.scaleTargetRef.name", "sale"),
