@@ -47,6 +47,9 @@ NOTIFY_SERVE = {"app": "notify", "role": "serve"}
 NOTIFY_WORK = {"app": "notify", "role": "work"}
 POSTGRESQL, RABBITMQ, EVENTSTOREDB = {"app": "postgresql"}, {"app": "rabbitmq"}, {"app": "eventstoredb"}
 KEPT_POSTGRESQL = {"cnpg.io/cluster": "postgresql"}
+"""Instances of CloudNativePG, and the Jobs that make them."""
+
+KEPT_INSTANCE = {**KEPT_POSTGRESQL, "cnpg.io/podRole": "instance"}
 KEPT_RABBITMQ = {"app.kubernetes.io/component": "rabbitmq"}
 SANDBOX = {"app": "sandbox"}
 
@@ -61,6 +64,7 @@ API_SERVER = End("the API server", address="203.0.113.1")
 NEEDED: tuple[Edge, ...] = (
     ({}, NAMES, (("UDP", 53), ("TCP", 53))),
     (OURS, POSTGRESQL, tcp(5432)),
+    (OURS, KEPT_INSTANCE, tcp(5432)),
     (OURS, RABBITMQ, tcp(5672)),
     (OURS, EVENTSTOREDB, tcp(2113)),
     (CALLER, SERVE, tcp(50051)),
@@ -75,9 +79,9 @@ NEEDED: tuple[Edge, ...] = (
     (EVENTSTOREDB, EVENTSTOREDB, tcp(1112, 2113)),
     (KEPT_RABBITMQ, KEPT_RABBITMQ, tcp(4369, 25672)),
     (KEPT_RABBITMQ, API_SERVER, tcp(443, 6443)),
-    (KEPT_POSTGRESQL, KEPT_POSTGRESQL, tcp(5432)),
+    (KEPT_POSTGRESQL, KEPT_INSTANCE, tcp(5432)),
     (KEPT_POSTGRESQL, API_SERVER, tcp(443, 6443)),
-    (OPERATOR, KEPT_POSTGRESQL, tcp(5432, 8000)),
+    (OPERATOR, KEPT_INSTANCE, tcp(5432, 8000)),
 )
 """What would not work without. Edges whose pods an overlay does not have are not needed in it."""
 

@@ -286,20 +286,21 @@ def _selected(objects: list[Object], selector: Object) -> list[Object]:
 def _pods(objects: list[Object], selector: Object) -> list[tuple[str, Mapping[str, str]]]:
     """Names and labels of the pods that a selector fits, those that operators make among them."""
     pods = [(_name(found), _labels(found)) for found in of_kind(objects, *PODS)]
-    for found in of_kind(objects, "RabbitmqCluster", "Cluster"):
-        own = found["metadata"].get("labels", {}) | found["spec"].get("inheritedMetadata", {}).get(
-            "labels", {}
-        )
-        pods.append((_name(found), own | _given(found)))
+    for found in of_kind(objects, "RabbitmqCluster"):
+        own = {"app.kubernetes.io/name": found["metadata"]["name"], "app.kubernetes.io/component": "rabbitmq"}
+        pods.append((_name(found), found["metadata"].get("labels", {}) | own))
+    for found in of_kind(objects, "Cluster"):
+        pods += _kept_by_cloudnativepg(found)
     return [(name, labels) for name, labels in pods if selects(selector, labels)]
 
 
-def _given(found: Object) -> Mapping[str, str]:
-    """Labels that an operator gives to its pods."""
-    name = found["metadata"]["name"]
-    if found["kind"] == "Cluster":
-        return {"cnpg.io/cluster": name}
-    return {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "rabbitmq"}
+def _kept_by_cloudnativepg(found: Object) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Instances, and the pods of the Jobs that make them: those inherit nothing."""
+    own = {"cnpg.io/cluster": found["metadata"]["name"]}
+    inherited = found["spec"].get("inheritedMetadata", {}).get("labels", {})
+    yield _name(found), inherited | own | {"cnpg.io/podRole": "instance"}
+    for role in ("initdb", "join"):
+        yield f"{_name(found)}: {role}", own | {"cnpg.io/jobRole": role}
 
 
 def selectors_select(objects: list[Object]) -> Iterator[str]:
@@ -470,18 +471,29 @@ def metrics_are_served(objects: list[Object]) -> Iterator[str]:
 
 
 def jobs_have_their_names(objects: list[Object]) -> Iterator[str]:
-    """Each PodMonitor gives one job, and rules and dashboards ask for jobs that there are."""
+    """Each PodMonitor gives one job to each endpoint, and rules and dashboards ask for jobs that there are."""
     known = set()
     for monitor in of_kind(objects, "PodMonitor"):
         label = monitor["spec"].get("jobLabel", "")
         jobs = {labels.get(label) for _, labels in _pods(objects, monitor["spec"]["selector"])}
         if len(jobs) != 1 or None in jobs:
             yield f"{_name(monitor)}: the label {label!r} does not give its pods one job"
-        known |= jobs
+        named = [_job(end, job) for end in monitor["spec"]["podMetricsEndpoints"] for job in jobs]
+        if len(set(named)) < len(named):
+            yield f"{_name(monitor)}: two endpoints have one job, and write one series up"
+        known.update(named)
     for where, text in _queries(objects):
         for asked in JOB.finditer(text):
             if missing := set(asked["jobs"].split("|")) - known:
                 yield f"{where}: asks for the job {', '.join(missing)}, which no PodMonitor gives"
+
+
+def _job(endpoint: Object, job: str | None) -> str | None:
+    """The job of an endpoint whose pods' label gives another one."""
+    for relabeling in endpoint.get("relabelings", ()):
+        if relabeling.get("targetLabel") == "job":
+            job = relabeling["replacement"]
+    return job
 
 
 def _queries(objects: list[Object]) -> Iterator[tuple[str, str]]:

@@ -27,6 +27,7 @@ PUBLISHED = 'forecourt_relay_published_events_total{service="service_desk", even
 TIMER = 'forecourt_timer_runs_total{service="notify", timer="send_due", outcome="%s"}'
 RELAY = 'forecourt_relay_%s{service="sales", instance="r1"}'
 UP = 'up{job="forecourt", app="sales", role="%s", instance="%s"}'
+BROKER = 'up{job="rabbitmq", instance="rabbitmq:15692"}'
 PROCESSES = {
     f'up{{job="forecourt", app="{app}", role="{role}", instance="{app}-{role}"}}': "1x40"
     for app, role in reference_rules.processes()
@@ -80,8 +81,23 @@ CASES = (
     Case(
         "ForecourtBrokerDown",
         {"job": "rabbitmq", "instance": "rabbitmq:15692"},
-        {'up{job="rabbitmq", instance="rabbitmq:15692"}': "0x40"},
-        {'up{job="rabbitmq", instance="rabbitmq:15692"}': "1x40"},
+        {BROKER: "0x40"},
+        {BROKER: "1x40"},
+    ),
+    Case(
+        "ForecourtBrokerDown",
+        {},
+        # Its pod was not to be scheduled again: the target is gone, and its series with it.
+        {BROKER: "1x5 0x5 stale", UP % ("relay", "a"): "1x40"},
+        # It was away for the first minutes, and is back.
+        {BROKER: "_x20 1x20", UP % ("relay", "a"): "1x40"},
+    ),
+    Case(
+        "ForecourtBrokerDown",
+        {},
+        {UP % ("relay", "a"): "1x40", 'up{job="rabbitmq-queues", instance="rabbitmq:15692"}': "1x40"},
+        # Nothing of ours is there that would need it.
+        {'up{job="other"}': "1x40"},
     ),
     Case(
         "ForecourtErrorBudgetBurnsFast",

@@ -349,6 +349,16 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
         lambda o: drop(o, "PodMonitor", "rabbitmq"),
     ),
     (
+        policies.jobs_have_their_names,
+        "ForecourtBrokerDown: asks for the job rabbitmq",
+        lambda o: get(o, "PodMonitor", "rabbitmq")["spec"]["podMetricsEndpoints"].pop(0),
+    ),
+    (
+        policies.jobs_have_their_names,
+        "PodMonitor/rabbitmq: two endpoints have one job",
+        lambda o: get(o, "PodMonitor", "rabbitmq")["spec"]["podMetricsEndpoints"][1].pop("relabelings"),
+    ),
+    (
         policies.autoscalers_fit,
         "there is no Deployment sale",
         lambda o: same(get(o, "HorizontalPodAutoscaler", "sales-work"), "spec.scaleTargetRef.name", "sale"),
@@ -440,6 +450,15 @@ TAMPERED: list[tuple[policies.Policy, str, Change]] = [
     ),
 ]
 
+INHERITED = {"app": "postgresql"}
+
+
+def by_inherited_label(objects: list[Object], path: str) -> None:
+    """Let the policy of PostgreSQL find pods by what instances inherit, and their Jobs do not."""
+    get(objects, "Cluster", "postgresql")["spec"]["inheritedMetadata"] = {"labels": INHERITED}
+    same(get(objects, "NetworkPolicy", "postgresql"), f"spec.{path}.matchLabels", INHERITED)
+
+
 CLUSTER: list[tuple[policies.Policy, str, Change]] = [
     (
         policies.connections_suffice,
@@ -489,7 +508,22 @@ CLUSTER: list[tuple[policies.Policy, str, Change]] = [
     (
         policies.selectors_select,
         "NetworkPolicy/postgresql: selects nothing",
-        lambda o: get(o, "Cluster", "postgresql")["spec"].pop("inheritedMetadata"),
+        lambda o: same(get(o, "NetworkPolicy", "postgresql"), "spec.podSelector.matchLabels", INHERITED),
+    ),
+    (
+        policies.network_is_closed,
+        "Cluster/postgresql: initdb: is not let out to the API server at TCP 6443",
+        lambda o: by_inherited_label(o, "podSelector"),
+    ),
+    (
+        policies.network_is_closed,
+        "Cluster/postgresql: join: is not let out to Cluster/postgresql at TCP 5432",
+        lambda o: by_inherited_label(o, "podSelector"),
+    ),
+    (
+        policies.network_is_closed,
+        "Cluster/postgresql: join: is not let in to Cluster/postgresql at TCP 5432",
+        lambda o: by_inherited_label(o, "ingress.1.from.0.podSelector"),
     ),
 ]
 

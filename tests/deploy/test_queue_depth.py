@@ -14,7 +14,7 @@ from kombu import Connection
 from forecourt.embedded import EmbeddedRabbitMQ
 from forecourt.embedded.prometheus import EmbeddedPrometheus
 from forecourt.testing.probes import poll_async
-from tests.deploy.manifests import get, objects_of
+from tests.deploy.manifests import Object, get, objects_of
 from tests.deploy.places import DEPLOY
 from tests.e2e.prometheus import Watch
 
@@ -37,26 +37,30 @@ def configuration(folder: Path, rabbitmq: EmbeddedRabbitMQ) -> Path:
     objects = objects_of(OVERLAY)
     rules = get(objects, "PrometheusRule", "forecourt-queue-depth")["spec"]
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
-    [endpoint] = [
-        one
-        for one in get(objects, "PodMonitor", "rabbitmq")["spec"]["podMetricsEndpoints"]
-        if one["path"] == "/metrics/detailed"
-    ]
-    target = {"targets": [urlsplit(rabbitmq.metrics_url).netloc], "labels": {"namespace": NAMESPACE}}
-    scrape = {
-        "job_name": "rabbitmq",
-        "metrics_path": endpoint["path"],
-        "params": endpoint["params"],
-        "static_configs": [target],
-    }
+    endpoints = get(objects, "PodMonitor", "rabbitmq")["spec"]["podMetricsEndpoints"]
+    address = urlsplit(rabbitmq.metrics_url).netloc
     body = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(folder / "rules.yaml")],
-        "scrape_configs": [scrape],
+        "scrape_configs": [scrape(endpoint, address) for endpoint in endpoints],
     }
     file = folder / "prometheus.yaml"
     file.write_text(yaml.safe_dump(body))
     return file
+
+
+def scrape(endpoint: Object, address: str) -> Object:
+    """What the operator makes of an endpoint: the job by the pods' label, and then what the endpoint says of it."""
+    relabelings = [{"targetLabel": "job", "replacement": "rabbitmq"}, *endpoint.get("relabelings", ())]
+    return {
+        "job_name": endpoint["path"],
+        "metrics_path": endpoint["path"],
+        "params": endpoint.get("params", {}),
+        "relabel_configs": [
+            {"target_label": one["targetLabel"], "replacement": one["replacement"]} for one in relabelings
+        ],
+        "static_configs": [{"targets": [address], "labels": {"namespace": NAMESPACE}}],
+    }
 
 
 def fill(uri: str) -> None:
@@ -109,3 +113,8 @@ async def _compare(watch: Watch) -> None:
     assert await value("service-desk-work") == [3.0]
     assert await value("sales-work", "elsewhere") == []
     assert await value("customer-work") == []
+
+    async def endpoints_are_apart() -> bool:
+        return {one["metric"]["job"] for one in await watch.ask("up")} == {"rabbitmq", "rabbitmq-queues"}
+
+    await poll_async(endpoints_are_apart, SECONDS, what="a series up for each endpoint")

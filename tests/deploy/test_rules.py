@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from forecourt.embedded.prometheus import find_or_fetch
-from tests.deploy.alert_cases import CASES, Case
+from tests.deploy.alert_cases import BROKER, CASES, UP, Case
 from tests.deploy.manifests import objects_of
 from tests.deploy.places import ROOT
 from tests.deploy.pods import pods
@@ -93,6 +93,30 @@ def test_an_installation_that_is_well_hides_no_other(tmp_path: Path) -> None:
         series = {**within("well", case.silent), **within("ill", case.fires)}
         tests.append(alert_test(replace(case, labels=labels), series, fires=True))
     done = run_tests(tmp_path, RULES, tests)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_broker_is_missed_until_it_is_back(tmp_path: Path) -> None:
+    """It fails, then its pod is gone and its series with it, then it answers again."""
+    expression = 'count by (instance) (ALERTS{alertname="ForecourtBrokerDown", alertstate="firing"})'
+    named = '{instance="rabbitmq:15692"}'
+    told = {"4m": [], "10m": [named], "18m": ["{}"], "30m": []}
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": BROKER, "values": "1x5 0x5 stale _x9 1x20"},
+            {"series": UP % ("relay", "a"), "values": "1x40"},
+        ],
+        "promql_expr_test": [
+            {
+                "expr": expression,
+                "eval_time": at,
+                "exp_samples": [{"labels": labels, "value": 1} for labels in expected],
+            }
+            for at, expected in told.items()
+        ],
+    }
+    done = run_tests(tmp_path, RULES, [test])
     assert done.returncode == 0, done.stdout + done.stderr
 
 
