@@ -14,8 +14,8 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,19 +81,56 @@ async def create(
     """Back up the database of the settings; the platform may go on meanwhile.
 
     Without ``hashes`` the source is not replayed, and `verify` has no states to compare with. Where a person is erased
-    while it is, the states in the manifest are those after it. Raises `ConfigError` where events are not in
-    ``DATABASE_URL``, `BackupFailed`, and `InvalidInput` for a place that cannot be used.
+    while it is, the states in the manifest are those after it. A backup that fails leaves nothing behind. Raises
+    `ConfigError` where events are not in ``DATABASE_URL``, `BackupFailed`, and `InvalidInput` for a place that cannot
+    be used.
     """
     if settings.store != settings.database:
         raise ConfigError("EVENT_STORE_URL: is another store than DATABASE_URL; see docs/backup.md")
-    _prepare_places(folder, keys_file)
-    connection = await _connect(settings.database)
+    _check_places(folder, keys_file)
+    program, version = await _client("pg_dump", settings.database)
+    with _places(folder, keys_file):
+        position = await _dump(program, settings.database, folder / DUMP, keys_file, read_models=read_models)
+        categories = await _fingerprints(services, settings, position, with_keys=True) if hashes else {}
+        manifest = Manifest(
+            FORMAT,
+            datetime.now(UTC),
+            version,
+            position,
+            await asyncio.to_thread(_sha256, folder / DUMP),
+            await asyncio.to_thread(_sha256, keys_file),
+            read_models,
+            categories,
+        )
+        # Last: a folder without a manifest is not a backup.
+        _write_manifest(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _write_manifest(file: Path, manifest: Manifest) -> None:
+    try:
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    except OSError as error:
+        raise BackupFailed(f"{file}: {error.strerror or type(error).__name__}") from error
+
+
+async def _client(name: str, url: str) -> tuple[str, int]:
+    """The path of a client program that fits the server, and the server's version. Raises as `create` does."""
+    connection = await _connect(url)
     try:
         version = connection.get_server_version().major
-        program = await _program("pg_dump", version)
+    finally:
+        await connection.close()
+    return await _program(name, version), version
+
+
+async def _dump(program: str, url: str, events: Path, keys: Path, *, read_models: bool) -> int:
+    """Dump events and keys in one snapshot of the database; its position."""
+    connection = await _connect(url)
+    try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
-            position = await connection.fetchval("SELECT coalesce(max(position), 0) FROM events.event")
+            position: int = await connection.fetchval("SELECT coalesce(max(position), 0) FROM events.event")
             dump = [program, "--format=custom", f"--snapshot={snapshot}"]
             left_out = [] if read_models else await _read_model_relations(connection)
             # The record of migrations, too: it would say of what is left out that it is there.
@@ -102,24 +139,11 @@ async def create(
                 "--exclude-schema=forecourt",
                 *(f"--exclude-table={name}" for name in left_out),
             ]
-            await _run([*dump, *without], settings.database, output=folder / DUMP)
-            await _run([*dump, f"--schema={KEYS_SCHEMA}"], settings.database, output=keys_file)
+            await _run([*dump, *without], url, output=events)
+            await _run([*dump, f"--schema={KEYS_SCHEMA}"], url, output=keys)
     finally:
         await connection.close()
-    categories = await _fingerprints(services, settings, position, with_keys=True) if hashes else {}
-    manifest = Manifest(
-        FORMAT,
-        datetime.now(UTC),
-        version,
-        position,
-        await asyncio.to_thread(_sha256, folder / DUMP),
-        await asyncio.to_thread(_sha256, keys_file),
-        read_models,
-        categories,
-    )
-    # Last: a folder without a manifest is not a backup.
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-    return manifest
+    return position
 
 
 async def _read_model_relations(connection: Any) -> list[str]:
@@ -135,7 +159,7 @@ async def _read_model_relations(connection: Any) -> list[str]:
     return found
 
 
-def _prepare_places(folder: Path, keys_file: Path) -> None:
+def _check_places(folder: Path, keys_file: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput(f"folder: {folder} is not empty", fields={"folder": "must be new or empty"})
     if keys_file.exists():
@@ -143,10 +167,40 @@ def _prepare_places(folder: Path, keys_file: Path) -> None:
     if keys_file.resolve().is_relative_to(folder.resolve()):
         reason = "must not lie with the backup: whoever has both can read everything"
         raise InvalidInput(f"keys: {reason}", fields={"keys": reason})
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _places(folder: Path, keys_file: Path) -> Iterator[None]:
+    """Make the files of a backup; where it fails, remove what was made, so that the same command can be repeated.
+
+    Raises `InvalidInput` for a place that cannot be written to.
+    """
+    with ExitStack() as undoing:
+        try:
+            _make_places(folder, keys_file, undoing)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise InvalidInput(f"{error.filename}: {reason}") from error
+        yield
+        undoing.pop_all()
+
+
+def _make_places(folder: Path, keys_file: Path, undoing: ExitStack) -> None:
     keys_file.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        undoing.callback(_remove, folder.rmdir)
+    undoing.callback(_remove, (folder / MANIFEST).unlink)
     for file in (folder / DUMP, keys_file):
-        file.touch(mode=0o600)
+        # Only what this run made is its to remove, so a file that somebody made meanwhile is refused.
+        file.touch(mode=0o600, exist_ok=False)
+        undoing.callback(_remove, file.unlink)
+
+
+def _remove(remove: Callable[[], None]) -> None:
+    # What made the backup fail is to be told, not that a medium which is gone cannot be cleaned.
+    with suppress(OSError):
+        remove()
 
 
 async def _fingerprints(

@@ -189,6 +189,48 @@ async def test_programs_that_are_missing_or_too_old_are_named(
     monkeypatch.setattr(backup, "programs", lambda: tmp_path / "nowhere")
     with pytest.raises(BackupFailed, match=r"pg_dump is of PostgreSQL 9.*install postgresql-client-1\d"):
         await source.create()
+    assert not source.folder.exists()
+    assert not source.keys.exists()
+
+
+async def test_a_backup_that_failed_can_be_repeated(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever failed, and at whatever step, the same command does it when that is mended."""
+    wrong = source.settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/x"})
+    with pytest.raises(ConfigError, match="DATABASE_URL: cannot connect"):
+        await backup.create([service], wrong, source.folder, source.keys)
+    assert not source.folder.exists()
+
+    full = tmp_path / "bin" / "pg_dump"
+    full.parent.mkdir()
+    script = """#!/bin/sh
+        [ "$1" = --version ] && { echo "pg_dump (PostgreSQL) 99.1"; exit; }
+        echo "could not write: no space" >&2; exit 1
+    """
+    full.write_text(script.strip())
+    full.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{full.parent}:{os.environ['PATH']}")
+        with pytest.raises(BackupFailed, match="no space"):
+            await source.create()
+    assert (source.folder.exists(), source.keys.exists()) == (False, False)
+
+    source.folder.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(backup, "MANIFEST", "no/such/manifest.json")
+        with pytest.raises(BackupFailed, match=r"manifest\.json: No such file"):
+            await source.create()
+    assert list(source.folder.iterdir()) == [], "a folder that was there before stays"
+    await source.create()
+    assert await source.verify() == []
+
+
+async def test_a_place_that_cannot_be_written_to_is_named(source: Source, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match=r"file.*: (Not a directory|File exists)"):
+        await backup.create([service], source.settings, source.folder, tmp_path / "file" / "persons.keys")
+    assert not source.folder.exists()
 
 
 async def test_the_commands(source: Source, postgres_server: PostgresServer) -> None:
