@@ -19,7 +19,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -293,7 +293,7 @@ async def _scratch(url: str) -> AsyncIterator[str]:
     try:
         await connection.execute(f"CREATE DATABASE {name}")
         try:
-            yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+            yield _url(urlsplit(url), path=f"/{name}")
         finally:
             await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     finally:
@@ -416,11 +416,10 @@ async def _major(path: str) -> int:
 
 async def _run(command: Sequence[str], url: str, *, output: Path | None = None) -> None:
     """Run a client program on a database. The password is not on its command line, where all users could see it."""
-    parts = urlsplit(url)
-    server = f"{parts.hostname or ''}:{parts.port or 5432}"
-    user = f"{parts.username}@" if parts.username else ""
-    address = urlunsplit(parts._replace(netloc=f"{user}{server}"))
-    environment = {**os.environ, "PGPASSWORD": unquote(parts.password or ""), "PGCONNECT_TIMEOUT": "10"}
+    address, password = without_password(url)
+    environment = {**os.environ, "PGCONNECT_TIMEOUT": "10"}
+    if password is not None:
+        environment["PGPASSWORD"] = password
     arguments = [f"--dbname={address}" if part == "--dbname=" else part for part in command]
     if output is not None:
         arguments += [f"--dbname={address}", f"--file={output}"]
@@ -434,6 +433,32 @@ async def _run(command: Sequence[str], url: str, *, output: Path | None = None) 
     _, errors = await child.communicate()
     if child.returncode:
         raise BackupFailed(f"{Path(command[0]).name}: {errors.decode(errors='replace').strip()[-500:]}")
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """The URL of a database without its password, and the password, if there is one.
+
+    Hosts are left as they are: there may be several, or addresses in brackets.
+    """
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    user, _, quoted = login.partition(":")
+    password = unquote(quoted) or None
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    named = [value for name, value in pairs if name == "password"]
+    if password is None and named:
+        password = named[-1]
+    query = parts.query
+    if named:
+        query = urlencode([pair for pair in pairs if pair[0] != "password"], quote_via=quote)
+    return _url(parts, netloc=f"{user}{at}{hosts}", query=query), password
+
+
+def _url(parts: SplitResult, **changed: str) -> str:
+    """The text of a URL. ``urlunsplit`` drops the slashes of one without hosts, and libpq wants them."""
+    parts = parts._replace(**changed)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
 
 
 async def _connect(url: str, named: str = "DATABASE_URL") -> "asyncpg.Connection[asyncpg.Record]":

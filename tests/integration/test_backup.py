@@ -226,6 +226,14 @@ async def test_a_backup_that_failed_can_be_repeated(
     assert await source.verify() == []
 
 
+async def test_a_database_named_by_several_hosts_is_backed_up(source: Source) -> None:
+    login, at, server = urlsplit(source.url).netloc.rpartition("@")
+    hosts = urlsplit(source.url)._replace(netloc=f"{login}{at}{server},{server}").geturl()
+    settings = source.settings.model_copy(update={"database_url": hosts})
+    manifest = await backup.create([service], settings, source.folder, source.keys, hashes=False)
+    assert manifest.position == 40
+
+
 async def test_a_place_that_cannot_be_written_to_is_named(source: Source, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match=r"file.*: (Not a directory|File exists)"):
