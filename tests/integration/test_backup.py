@@ -287,6 +287,22 @@ async def migrate_all(settings: Settings) -> None:
     await migrate(find_services(), settings)
 
 
+async def test_a_role_that_may_not_create_databases_is_told_so_in_one_line(source: Source) -> None:
+    await source.create()
+    role = f"nobody_{uuid4().hex}"
+    await source.runtime.pool.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    try:
+        server = urlsplit(source.url).netloc.rpartition("@")[2]
+        url = urlsplit(source.url)._replace(netloc=f"{role}:x@{server}").geturl()
+        nobody = source.settings.model_copy(update={"database_url": url})
+        command = ("backup", "verify", str(source.folder), "--keys", str(source.keys))
+        done = await asyncio.to_thread(forecourt, replace(source, settings=nobody), *command)
+    finally:
+        await source.runtime.pool.execute(f"DROP ROLE {role}")
+    said = "database: InsufficientPrivilegeError: permission denied to create database\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 async def test_fingerprints_do_not_depend_on_how_many_streams_fit_into_memory(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
