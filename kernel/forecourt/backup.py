@@ -16,6 +16,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,22 @@ class Manifest(msgspec.Struct, frozen=True):
     read_models: bool
     categories: dict[str, Category]
     """Empty where the backup was made without hashes."""
+
+    def unfolded(self) -> list[str]:
+        """Categories without states, because no service that folds them was installed where the backup was made."""
+        return sorted(name for name, category in self.categories.items() if not category.states)
+
+
+@dataclass
+class Verdict:
+    """What `verify` has found, in words."""
+
+    wrong: list[str] = field(default_factory=list)
+    """What is not as it was."""
+    not_compared: list[str] = field(default_factory=list)
+    """What could not be looked at, because a service was not installed here or where the backup was made."""
+    left_out: list[str] = field(default_factory=list)
+    """What was not looked at because of options, or of another release."""
 
 
 # --- create
@@ -148,15 +165,21 @@ async def _dump(program: str, url: str, events: Path, keys: Path, *, read_models
 
 async def _read_model_relations(connection: Any) -> list[str]:
     """The tables and views of all read models, and their registries, whichever release made them."""
-    schemas = await connection.fetch(
-        "SELECT nspname FROM pg_namespace n WHERE to_regclass(format('%I.projection_quarantine', nspname)) IS NOT NULL"
-    )
     found = []
-    for (schema,) in schemas:
+    for schema in await _read_model_schemas(connection):
         rows = await connection.fetch(f'SELECT name, relation FROM "{schema}".projection')
         names = {"projection", "projection_quarantine", *(name for row in rows for name in row)}
         found += [f'"{schema}"."{name}"' for name in sorted(names)]
     return found
+
+
+async def _read_model_schemas(connection: Any) -> list[str]:
+    """The schemas with a registry of read models, by a connection or a pool: one for each service."""
+    rows = await connection.fetch(
+        "SELECT nspname FROM pg_namespace n"
+        " WHERE to_regclass(format('%I.projection_quarantine', nspname)) IS NOT NULL ORDER BY nspname"
+    )
+    return [row["nspname"] for row in rows]
 
 
 def _check_places(folder: Path, keys_file: Path) -> None:
@@ -269,8 +292,8 @@ async def verify(
     keys_file: Path | None,
     *,
     restored: bool = False,
-) -> list[str]:
-    """What is wrong with a backup, in words; empty: nothing.
+) -> Verdict:
+    """What is wrong with a backup, and what was not compared.
 
     Restores it into a database of its own on the server of ``DATABASE_URL``, which is dropped in the end; with
     ``restored`` it looks at ``DATABASE_URL`` itself, into which it was restored and where nothing has run since.
@@ -302,23 +325,38 @@ async def _scratch(url: str) -> AsyncIterator[str]:
 
 async def _compare(
     services: Sequence[Service], settings: Settings, manifest: Manifest, *, with_keys: bool
-) -> list[str]:
+) -> Verdict:
     await migrate(services, settings)
     runtime = await Runtime.open(services, settings, notes_damage=False)
+    verdict = Verdict()
     try:
         head = await runtime.store.head()
-        wrong = [f"the head is {head}, and was {manifest.position}"] if head != manifest.position else []
-        if manifest.categories:
-            codecs = {part.service.name: part.codec for part in runtime.services}
-            found = await fingerprints(
-                runtime.store, services, codecs if with_keys else None, until=manifest.position
-            )
-            wrong += differences(manifest.categories, found, with_states=with_keys)
-        for part in runtime.services if with_keys else ():
-            wrong += await _check_read_models(runtime, part, compare=manifest.read_models)
-        return wrong
+        if head != manifest.position:
+            verdict.wrong.append(f"the head is {head}, and was {manifest.position}")
+        await _compare_categories(runtime, manifest, verdict, with_keys=with_keys)
+        if with_keys:
+            await _compare_read_models(runtime, manifest, verdict)
+        else:
+            verdict.left_out.append("states and read models: without keys")
+        return verdict
     finally:
         await runtime.close()
+
+
+async def _compare_categories(
+    runtime: Runtime, manifest: Manifest, verdict: Verdict, *, with_keys: bool
+) -> None:
+    if not manifest.categories and manifest.position:
+        verdict.left_out.append("events and states: the backup was made without hashes")
+        return
+    codecs = {part.service.name: part.codec for part in runtime.services}
+    services = [part.service for part in runtime.services]
+    found = await fingerprints(
+        runtime.store, services, codecs if with_keys else None, until=manifest.position
+    )
+    verdict.wrong += differences(manifest.categories, found, with_states=with_keys)
+    if with_keys:
+        verdict.not_compared += without_states(manifest.categories, found)
 
 
 def differences(
@@ -333,29 +371,54 @@ def differences(
             wrong.append(
                 f"category {name}: {other.events} events, not the same as the {one.events} of the source"
             )
-        elif with_states and one.states and one.states != other.states:
+        elif with_states and one.states and other.states and one.states != other.states:
             wrong.append(f"category {name}: the same events lead to other states")
     return wrong
 
 
-async def _check_read_models(runtime: Runtime, part: ServiceRuntime, *, compare: bool) -> list[str]:
+def without_states(wanted: dict[str, Category], found: dict[str, Category]) -> list[str]:
+    """The categories whose states no installed service folds, in words: `differences` has nothing to compare."""
+    words = []
+    for name in sorted(wanted.keys() & found.keys()):
+        if not found[name].states:
+            words.append(f"states of category {name}: no installed service folds them")
+        elif not wanted[name].states:
+            words.append(f"states of category {name}: no service folded them where the backup was made")
+    return words
+
+
+async def _compare_read_models(runtime: Runtime, manifest: Manifest, verdict: Verdict) -> None:
+    for part in runtime.services:
+        await _check_read_models(runtime, part, verdict, compare=manifest.read_models)
+    installed = {part.service.name for part in runtime.services}
+    # Where the backup holds none, those of other services are not there to be compared.
+    for schema in await _read_model_schemas(runtime.pool) if manifest.read_models else ():
+        if schema not in installed:
+            verdict.not_compared.append(f"read models of {schema}: the service is not installed")
+
+
+async def _check_read_models(
+    runtime: Runtime, part: ServiceRuntime, verdict: Verdict, *, compare: bool
+) -> None:
     """Bring each read model up to the head; with ``compare`` rebuild it beside, and compare.
 
     One of another release is left out.
     """
-    wrong, schema = [], part.service.name
+    schema = part.service.name
     await tables.migrate(runtime.pool, schema, part.service.projections)
     async with runtime.pool.acquire() as connection:
         known = await tables.registered(connection, schema)
     for projection in part.service.projections:
         active = tables.find(known, projection, "active")
         if active is None:
+            verdict.left_out.append(f"read model {schema}.{projection.name}: is of another release")
             continue
         await _bring_up(runtime, part, projection, active)
         if compare and not await _equals_a_rebuild(runtime, part, projection):
-            wrong.append(f"read model {schema}.{projection.name}: is not what its events lead to")
+            verdict.wrong.append(f"read model {schema}.{projection.name}: is not what its events lead to")
     put_aside = await runtime.pool.fetchval(f'SELECT count(*) FROM "{schema}".projection_quarantine')
-    return [*wrong, f"read models of {schema}: {put_aside} events in quarantine"] if put_aside else wrong
+    if put_aside:
+        verdict.wrong.append(f"read models of {schema}: {put_aside} events in quarantine")
 
 
 async def _bring_up(
