@@ -14,12 +14,13 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -65,6 +66,22 @@ class Manifest(msgspec.Struct, frozen=True):
     categories: dict[str, Category]
     """Empty where the backup was made without hashes."""
 
+    def unfolded(self) -> list[str]:
+        """Categories without states, because no service that folds them was installed where the backup was made."""
+        return sorted(name for name, category in self.categories.items() if not category.states)
+
+
+@dataclass
+class Verdict:
+    """What `verify` has found, in words."""
+
+    wrong: list[str] = field(default_factory=list)
+    """What is not as it was."""
+    not_compared: list[str] = field(default_factory=list)
+    """What could not be looked at, because a service was not installed here or where the backup was made."""
+    left_out: list[str] = field(default_factory=list)
+    """What was not looked at because of options, or of another release."""
+
 
 # --- create
 
@@ -81,19 +98,56 @@ async def create(
     """Back up the database of the settings; the platform may go on meanwhile.
 
     Without ``hashes`` the source is not replayed, and `verify` has no states to compare with. Where a person is erased
-    while it is, the states in the manifest are those after it. Raises `ConfigError` where events are not in
-    ``DATABASE_URL``, `BackupFailed`, and `InvalidInput` for a place that cannot be used.
+    while it is, the states in the manifest are those after it. A backup that fails leaves nothing behind. Raises
+    `ConfigError` where events are not in ``DATABASE_URL``, `BackupFailed`, and `InvalidInput` for a place that cannot
+    be used.
     """
     if settings.store != settings.database:
         raise ConfigError("EVENT_STORE_URL: is another store than DATABASE_URL; see docs/backup.md")
-    _prepare_places(folder, keys_file)
-    connection = await _connect(settings.database)
+    _check_places(folder, keys_file)
+    program, version = await _client("pg_dump", settings.database)
+    with _places(folder, keys_file):
+        position = await _dump(program, settings.database, folder / DUMP, keys_file, read_models=read_models)
+        categories = await _fingerprints(services, settings, position, with_keys=True) if hashes else {}
+        manifest = Manifest(
+            FORMAT,
+            datetime.now(UTC),
+            version,
+            position,
+            await asyncio.to_thread(_sha256, folder / DUMP),
+            await asyncio.to_thread(_sha256, keys_file),
+            read_models,
+            categories,
+        )
+        # Last: a folder without a manifest is not a backup.
+        _write_manifest(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _write_manifest(file: Path, manifest: Manifest) -> None:
+    try:
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    except OSError as error:
+        raise BackupFailed(f"{file}: {error.strerror or type(error).__name__}") from error
+
+
+async def _client(name: str, url: str) -> tuple[str, int]:
+    """The path of a client program that fits the server, and the server's version. Raises as `create` does."""
+    connection = await _connect(url)
     try:
         version = connection.get_server_version().major
-        program = await _program("pg_dump", version)
+    finally:
+        await connection.close()
+    return await _program(name, version), version
+
+
+async def _dump(program: str, url: str, events: Path, keys: Path, *, read_models: bool) -> int:
+    """Dump events and keys in one snapshot of the database; its position."""
+    connection = await _connect(url)
+    try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
-            position = await connection.fetchval("SELECT coalesce(max(position), 0) FROM events.event")
+            position: int = await connection.fetchval("SELECT coalesce(max(position), 0) FROM events.event")
             dump = [program, "--format=custom", f"--snapshot={snapshot}"]
             left_out = [] if read_models else await _read_model_relations(connection)
             # The record of migrations, too: it would say of what is left out that it is there.
@@ -102,40 +156,33 @@ async def create(
                 "--exclude-schema=forecourt",
                 *(f"--exclude-table={name}" for name in left_out),
             ]
-            await _run([*dump, *without], settings.database, output=folder / DUMP)
-            await _run([*dump, f"--schema={KEYS_SCHEMA}"], settings.database, output=keys_file)
+            await _run([*dump, *without], url, output=events)
+            await _run([*dump, f"--schema={KEYS_SCHEMA}"], url, output=keys)
     finally:
         await connection.close()
-    categories = await _fingerprints(services, settings, position, with_keys=True) if hashes else {}
-    manifest = Manifest(
-        FORMAT,
-        datetime.now(UTC),
-        version,
-        position,
-        await asyncio.to_thread(_sha256, folder / DUMP),
-        await asyncio.to_thread(_sha256, keys_file),
-        read_models,
-        categories,
-    )
-    # Last: a folder without a manifest is not a backup.
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-    return manifest
+    return position
 
 
 async def _read_model_relations(connection: Any) -> list[str]:
     """The tables and views of all read models, and their registries, whichever release made them."""
-    schemas = await connection.fetch(
-        "SELECT nspname FROM pg_namespace n WHERE to_regclass(format('%I.projection_quarantine', nspname)) IS NOT NULL"
-    )
     found = []
-    for (schema,) in schemas:
+    for schema in await _read_model_schemas(connection):
         rows = await connection.fetch(f'SELECT name, relation FROM "{schema}".projection')
         names = {"projection", "projection_quarantine", *(name for row in rows for name in row)}
         found += [f'"{schema}"."{name}"' for name in sorted(names)]
     return found
 
 
-def _prepare_places(folder: Path, keys_file: Path) -> None:
+async def _read_model_schemas(connection: Any) -> list[str]:
+    """The schemas with a registry of read models, by a connection or a pool: one for each service."""
+    rows = await connection.fetch(
+        "SELECT nspname FROM pg_namespace n"
+        " WHERE to_regclass(format('%I.projection_quarantine', nspname)) IS NOT NULL ORDER BY nspname"
+    )
+    return [row["nspname"] for row in rows]
+
+
+def _check_places(folder: Path, keys_file: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput(f"folder: {folder} is not empty", fields={"folder": "must be new or empty"})
     if keys_file.exists():
@@ -143,10 +190,40 @@ def _prepare_places(folder: Path, keys_file: Path) -> None:
     if keys_file.resolve().is_relative_to(folder.resolve()):
         reason = "must not lie with the backup: whoever has both can read everything"
         raise InvalidInput(f"keys: {reason}", fields={"keys": reason})
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _places(folder: Path, keys_file: Path) -> Iterator[None]:
+    """Make the files of a backup; where it fails, remove what was made, so that the same command can be repeated.
+
+    Raises `InvalidInput` for a place that cannot be written to.
+    """
+    with ExitStack() as undoing:
+        try:
+            _make_places(folder, keys_file, undoing)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise InvalidInput(f"{error.filename}: {reason}") from error
+        yield
+        undoing.pop_all()
+
+
+def _make_places(folder: Path, keys_file: Path, undoing: ExitStack) -> None:
     keys_file.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        undoing.callback(_remove, folder.rmdir)
+    undoing.callback(_remove, (folder / MANIFEST).unlink)
     for file in (folder / DUMP, keys_file):
-        file.touch(mode=0o600)
+        # Only what this run made is its to remove, so a file that somebody made meanwhile is refused.
+        file.touch(mode=0o600, exist_ok=False)
+        undoing.callback(_remove, file.unlink)
+
+
+def _remove(remove: Callable[[], None]) -> None:
+    # What made the backup fail is to be told, not that a medium which is gone cannot be cleaned.
+    with suppress(OSError):
+        remove()
 
 
 async def _fingerprints(
@@ -215,8 +292,8 @@ async def verify(
     keys_file: Path | None,
     *,
     restored: bool = False,
-) -> list[str]:
-    """What is wrong with a backup, in words; empty: nothing.
+) -> Verdict:
+    """What is wrong with a backup, and what was not compared.
 
     Restores it into a database of its own on the server of ``DATABASE_URL``, which is dropped in the end; with
     ``restored`` it looks at ``DATABASE_URL`` itself, into which it was restored and where nothing has run since.
@@ -239,7 +316,7 @@ async def _scratch(url: str) -> AsyncIterator[str]:
     try:
         await connection.execute(f"CREATE DATABASE {name}")
         try:
-            yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+            yield _url(urlsplit(url), path=f"/{name}")
         finally:
             await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     finally:
@@ -248,23 +325,38 @@ async def _scratch(url: str) -> AsyncIterator[str]:
 
 async def _compare(
     services: Sequence[Service], settings: Settings, manifest: Manifest, *, with_keys: bool
-) -> list[str]:
+) -> Verdict:
     await migrate(services, settings)
     runtime = await Runtime.open(services, settings, notes_damage=False)
+    verdict = Verdict()
     try:
         head = await runtime.store.head()
-        wrong = [f"the head is {head}, and was {manifest.position}"] if head != manifest.position else []
-        if manifest.categories:
-            codecs = {part.service.name: part.codec for part in runtime.services}
-            found = await fingerprints(
-                runtime.store, services, codecs if with_keys else None, until=manifest.position
-            )
-            wrong += differences(manifest.categories, found, with_states=with_keys)
-        for part in runtime.services if with_keys else ():
-            wrong += await _check_read_models(runtime, part, compare=manifest.read_models)
-        return wrong
+        if head != manifest.position:
+            verdict.wrong.append(f"the head is {head}, and was {manifest.position}")
+        await _compare_categories(runtime, manifest, verdict, with_keys=with_keys)
+        if with_keys:
+            await _compare_read_models(runtime, manifest, verdict)
+        else:
+            verdict.left_out.append("states and read models: without keys")
+        return verdict
     finally:
         await runtime.close()
+
+
+async def _compare_categories(
+    runtime: Runtime, manifest: Manifest, verdict: Verdict, *, with_keys: bool
+) -> None:
+    if not manifest.categories and manifest.position:
+        verdict.left_out.append("events and states: the backup was made without hashes")
+        return
+    codecs = {part.service.name: part.codec for part in runtime.services}
+    services = [part.service for part in runtime.services]
+    found = await fingerprints(
+        runtime.store, services, codecs if with_keys else None, until=manifest.position
+    )
+    verdict.wrong += differences(manifest.categories, found, with_states=with_keys)
+    if with_keys:
+        verdict.not_compared += without_states(manifest.categories, found)
 
 
 def differences(
@@ -279,29 +371,54 @@ def differences(
             wrong.append(
                 f"category {name}: {other.events} events, not the same as the {one.events} of the source"
             )
-        elif with_states and one.states and one.states != other.states:
+        elif with_states and one.states and other.states and one.states != other.states:
             wrong.append(f"category {name}: the same events lead to other states")
     return wrong
 
 
-async def _check_read_models(runtime: Runtime, part: ServiceRuntime, *, compare: bool) -> list[str]:
+def without_states(wanted: dict[str, Category], found: dict[str, Category]) -> list[str]:
+    """The categories whose states no installed service folds, in words: `differences` has nothing to compare."""
+    words = []
+    for name in sorted(wanted.keys() & found.keys()):
+        if not found[name].states:
+            words.append(f"states of category {name}: no installed service folds them")
+        elif not wanted[name].states:
+            words.append(f"states of category {name}: no service folded them where the backup was made")
+    return words
+
+
+async def _compare_read_models(runtime: Runtime, manifest: Manifest, verdict: Verdict) -> None:
+    for part in runtime.services:
+        await _check_read_models(runtime, part, verdict, compare=manifest.read_models)
+    installed = {part.service.name for part in runtime.services}
+    # Where the backup holds none, those of other services are not there to be compared.
+    for schema in await _read_model_schemas(runtime.pool) if manifest.read_models else ():
+        if schema not in installed:
+            verdict.not_compared.append(f"read models of {schema}: the service is not installed")
+
+
+async def _check_read_models(
+    runtime: Runtime, part: ServiceRuntime, verdict: Verdict, *, compare: bool
+) -> None:
     """Bring each read model up to the head; with ``compare`` rebuild it beside, and compare.
 
     One of another release is left out.
     """
-    wrong, schema = [], part.service.name
+    schema = part.service.name
     await tables.migrate(runtime.pool, schema, part.service.projections)
     async with runtime.pool.acquire() as connection:
         known = await tables.registered(connection, schema)
     for projection in part.service.projections:
         active = tables.find(known, projection, "active")
         if active is None:
+            verdict.left_out.append(f"read model {schema}.{projection.name}: is of another release")
             continue
         await _bring_up(runtime, part, projection, active)
         if compare and not await _equals_a_rebuild(runtime, part, projection):
-            wrong.append(f"read model {schema}.{projection.name}: is not what its events lead to")
+            verdict.wrong.append(f"read model {schema}.{projection.name}: is not what its events lead to")
     put_aside = await runtime.pool.fetchval(f'SELECT count(*) FROM "{schema}".projection_quarantine')
-    return [*wrong, f"read models of {schema}: {put_aside} events in quarantine"] if put_aside else wrong
+    if put_aside:
+        verdict.wrong.append(f"read models of {schema}: {put_aside} events in quarantine")
 
 
 async def _bring_up(
@@ -362,11 +479,10 @@ async def _major(path: str) -> int:
 
 async def _run(command: Sequence[str], url: str, *, output: Path | None = None) -> None:
     """Run a client program on a database. The password is not on its command line, where all users could see it."""
-    parts = urlsplit(url)
-    server = f"{parts.hostname or ''}:{parts.port or 5432}"
-    user = f"{parts.username}@" if parts.username else ""
-    address = urlunsplit(parts._replace(netloc=f"{user}{server}"))
-    environment = {**os.environ, "PGPASSWORD": unquote(parts.password or ""), "PGCONNECT_TIMEOUT": "10"}
+    address, password = without_password(url)
+    environment = {**os.environ, "PGCONNECT_TIMEOUT": "10"}
+    if password is not None:
+        environment["PGPASSWORD"] = password
     arguments = [f"--dbname={address}" if part == "--dbname=" else part for part in command]
     if output is not None:
         arguments += [f"--dbname={address}", f"--file={output}"]
@@ -380,6 +496,32 @@ async def _run(command: Sequence[str], url: str, *, output: Path | None = None) 
     _, errors = await child.communicate()
     if child.returncode:
         raise BackupFailed(f"{Path(command[0]).name}: {errors.decode(errors='replace').strip()[-500:]}")
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """The URL of a database without its password, and the password, if there is one.
+
+    Hosts are left as they are: there may be several, or addresses in brackets.
+    """
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    user, _, quoted = login.partition(":")
+    password = unquote(quoted) or None
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    named = [value for name, value in pairs if name == "password"]
+    if password is None and named:
+        password = named[-1]
+    query = parts.query
+    if named:
+        query = urlencode([pair for pair in pairs if pair[0] != "password"], quote_via=quote)
+    return _url(parts, netloc=f"{user}{at}{hosts}", query=query), password
+
+
+def _url(parts: SplitResult, **changed: str) -> str:
+    """The text of a URL. ``urlunsplit`` drops the slashes of one without hosts, and libpq wants them."""
+    parts = parts._replace(**changed)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
 
 
 async def _connect(url: str, named: str = "DATABASE_URL") -> "asyncpg.Connection[asyncpg.Record]":

@@ -1,6 +1,7 @@
 """The command line: ``forecourt …`` for the whole platform, ``python -m <service> …`` for one service.
 
-A wrong setting ends a command with its name, the reason and exit code 2; an error of ours with one line and code 1.
+A wrong setting ends a command with its name, the reason and exit code 2; an error of ours, or of PostgreSQL, with one
+line and code 1.
 """
 
 import os

@@ -6,7 +6,7 @@ Each check is on its own: where one fails, the others are made as far as they ca
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -29,6 +29,9 @@ from forecourt.rpc import wiring
 from forecourt.service import Service
 
 CONNECT_SECONDS = 5.0
+
+STATEMENT_SECONDS = 10.0
+"""How long a statement may take: a table may be locked, or a disk stand still, and then that is what is found."""
 
 _STORE_TROUBLE = (ForecourtError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -112,9 +115,15 @@ class Doctor:
         self.findings.append(Finding(check, state, detail, advice))
 
     async def _guarded(self, check: str, work: Awaitable[None]) -> None:
-        """A check that the database breaks off is a problem of its own, not the end of the examination."""
+        """A check that the database or the store breaks off is a problem of its own, not the end of the examination."""
         try:
             await work
+        except TimeoutError:
+            detail = f"no answer within {STATEMENT_SECONDS:g} seconds"
+            advice = "look for locks in pg_stat_activity, and for a disk that stands still, run again"
+            self._note(check, State.PROBLEM, detail, advice)
+        except (ConfigError, ForecourtError) as error:
+            self._note(check, State.PROBLEM, str(error), "start the server, or look at its log, run again")
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             self._note(
                 check,
@@ -146,7 +155,9 @@ class Doctor:
     @asynccontextmanager
     async def _database(self) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record] | None]":
         try:
-            connection = await asyncpg.connect(self._settings.database, timeout=CONNECT_SECONDS)
+            connection = await asyncpg.connect(
+                self._settings.database, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS
+            )
         except ConfigError as error:
             self._note("database", State.PROBLEM, str(error), "set DATABASE_URL")
             yield None
@@ -161,11 +172,14 @@ class Doctor:
             self._note("database", State.OK, f"PostgreSQL {version.major}.{version.minor}")
             yield connection
         finally:
-            await connection.close()
+            # A server that has fallen silent does not say goodbye; what was found is to be told all the same.
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=CONNECT_SECONDS)
 
     @asynccontextmanager
     async def _store(self) -> AsyncIterator[EventStore]:
-        store = await asyncio.wait_for(open_store(self._settings.store), CONNECT_SECONDS)
+        opening = open_store(self._settings.store, statement_seconds=STATEMENT_SECONDS)
+        store = await asyncio.wait_for(opening, CONNECT_SECONDS)
         try:
             yield store
         finally:

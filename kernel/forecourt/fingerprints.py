@@ -58,7 +58,8 @@ async def fingerprints(
     """Fingerprints of every category, of the events up to position ``until``.
 
     ``codecs`` are those of the services by name, with the persons' keys; without them no states are
-    folded, and ``states`` is empty. Raises `forecourt.registry.UndecodableEvent` where an event cannot be read.
+    folded, and ``states`` is empty, as it is for a category of a service that is not among ``services``. Raises
+    `forecourt.registry.UndecodableEvent` where an event cannot be read.
     """
     stored: dict[str, _Stored] = {}
     async for batch in _up_to(store, None, until):

@@ -28,8 +28,10 @@ from forecourt.deciders import Context
 from forecourt.embedded.postgres import programs
 from forecourt.errors import InvalidInput
 from forecourt.eventstore.memory import MemoryEventStore
+from forecourt.eventstore.port import NewEvent
 from forecourt.fingerprints import canonical, fingerprints
 from forecourt.privacy.keys import Destroyed
+from forecourt.projections import tables
 from forecourt.projections.rebuild import Rebuild
 from forecourt.runtime import Runtime, migrate
 from forecourt.testing.given import NOW
@@ -74,7 +76,21 @@ class Source:
         return subprocess.run(command, capture_output=True, check=True).stdout.decode()
 
     async def verify(self, settings: Settings | None = None, **options: bool) -> list[str]:
+        """What differs; and all is compared."""
+        verdict = await self.verdict(settings, **options)
+        assert (verdict.not_compared, verdict.left_out) == ([], [])
+        return verdict.wrong
+
+    async def verdict(self, settings: Settings | None = None, **options: bool) -> backup.Verdict:
         return await backup.verify([service], settings or self.settings, self.folder, self.keys, **options)
+
+    async def add_a_lead(self) -> None:
+        """An event of a service that the tests have not installed."""
+        event = NewEvent(
+            id=uuid4(), type="crm.sales.LeadQualified", version=1, time=NOW, data="{}",
+            correlation_id=uuid4(), causation_id=None, dealer_id="D001", brand="hongtong", actor_id="amy",
+        )  # fmt: skip
+        await self.runtime.store.append(f"lead-{uuid4()}", [event], expected=0)
 
 
 @pytest_asyncio.fixture
@@ -127,7 +143,8 @@ async def test_restored_with_and_without_keys(source: Source, postgres_server: P
             await backup.restore(source.folder, source.keys, url)
     finally:
         postgres_server.drop_database(url)
-    assert await backup.verify([service], source.settings, source.folder, None) == []
+    verdict = await backup.verify([service], source.settings, source.folder, None)
+    assert verdict == backup.Verdict(left_out=["states and read models: without keys"])
 
 
 async def test_what_was_changed_is_found(source: Source, postgres_server: PostgresServer) -> None:
@@ -189,6 +206,56 @@ async def test_programs_that_are_missing_or_too_old_are_named(
     monkeypatch.setattr(backup, "programs", lambda: tmp_path / "nowhere")
     with pytest.raises(BackupFailed, match=r"pg_dump is of PostgreSQL 9.*install postgresql-client-1\d"):
         await source.create()
+    assert not source.folder.exists()
+    assert not source.keys.exists()
+
+
+async def test_a_backup_that_failed_can_be_repeated(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever failed, and at whatever step, the same command does it when that is mended."""
+    wrong = source.settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/x"})
+    with pytest.raises(ConfigError, match="DATABASE_URL: cannot connect"):
+        await backup.create([service], wrong, source.folder, source.keys)
+    assert not source.folder.exists()
+
+    full = tmp_path / "bin" / "pg_dump"
+    full.parent.mkdir()
+    script = """#!/bin/sh
+        [ "$1" = --version ] && { echo "pg_dump (PostgreSQL) 99.1"; exit; }
+        echo "could not write: no space" >&2; exit 1
+    """
+    full.write_text(script.strip())
+    full.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{full.parent}:{os.environ['PATH']}")
+        with pytest.raises(BackupFailed, match="no space"):
+            await source.create()
+    assert (source.folder.exists(), source.keys.exists()) == (False, False)
+
+    source.folder.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(backup, "MANIFEST", "no/such/manifest.json")
+        with pytest.raises(BackupFailed, match=r"manifest\.json: No such file"):
+            await source.create()
+    assert list(source.folder.iterdir()) == [], "a folder that was there before stays"
+    await source.create()
+    assert await source.verify() == []
+
+
+async def test_a_database_named_by_several_hosts_is_backed_up(source: Source) -> None:
+    login, at, server = urlsplit(source.url).netloc.rpartition("@")
+    hosts = urlsplit(source.url)._replace(netloc=f"{login}{at}{server},{server}").geturl()
+    settings = source.settings.model_copy(update={"database_url": hosts})
+    manifest = await backup.create([service], settings, source.folder, source.keys, hashes=False)
+    assert manifest.position == 40
+
+
+async def test_a_place_that_cannot_be_written_to_is_named(source: Source, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match=r"file.*: (Not a directory|File exists)"):
+        await backup.create([service], source.settings, source.folder, tmp_path / "file" / "persons.keys")
+    assert not source.folder.exists()
 
 
 async def test_the_commands(source: Source, postgres_server: PostgresServer) -> None:
@@ -235,6 +302,69 @@ async def migrate_all(settings: Settings) -> None:
     from forecourt.discovery import find_services
 
     await migrate(find_services(), settings)
+
+
+LEADS = "states of category lead: no installed service folds them"
+
+
+async def test_what_no_installed_service_folds_is_said_and_does_not_pass(source: Source) -> None:
+    """As in a cluster, where each image holds one service: a backup of which a part was verified is not ok."""
+    await source.add_a_lead()
+    command = (str(source.folder), "--keys", str(source.keys))
+    done = await asyncio.to_thread(customer_alone, source, "create", *command)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: no installed service folds the categories lead: " in done.stdout
+    done = await asyncio.to_thread(customer_alone, source, "verify", *command)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"not compared: {LEADS}"), done.stderr
+    assert "--partly" in done.stdout
+    done = await asyncio.to_thread(customer_alone, source, "verify", *command, "--partly")
+    said = f"not compared: {LEADS}\nbackup: ok, but for what was not compared\n"
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
+
+    # A service with which the backup was made is missing here.
+    manifest = source.folder / "manifest.json"
+    told = msgspec.json.decode(manifest.read_bytes())
+    told["categories"]["lead"]["states"] = "0" * 64
+    told["categories"]["customer"]["states"] = "0" * 64
+    manifest.write_bytes(msgspec.json.encode(told))
+    verdict = await source.verdict()
+    assert verdict.not_compared == [LEADS]
+    assert verdict.wrong == ["category customer: the same events lead to other states"]
+    done = await asyncio.to_thread(customer_alone, source, "verify", *command, "--partly")
+    assert done.returncode == 1
+
+
+async def test_read_models_of_services_that_are_not_installed_and_of_other_releases_are_said(
+    source: Source,
+) -> None:
+    await tables.migrate(source.runtime.pool, "sales", [])
+    await source.runtime.pool.execute("UPDATE customer.projection SET version = 99 WHERE name = 'customer'")
+    await source.create(read_models=True)
+    verdict = await source.verdict()
+    assert verdict.not_compared == ["read models of sales: the service is not installed"]
+    assert verdict.left_out == ["read model customer.customer: is of another release"]
+
+
+async def test_a_backup_without_hashes_says_what_is_not_compared(source: Source) -> None:
+    await backup.create([service], source.settings, source.folder, source.keys, hashes=False)
+    verdict = await source.verdict()
+    assert verdict == backup.Verdict(left_out=["events and states: the backup was made without hashes"])
+
+
+async def test_a_role_that_may_not_create_databases_is_told_so_in_one_line(source: Source) -> None:
+    await source.create()
+    role = f"nobody_{uuid4().hex}"
+    await source.runtime.pool.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    try:
+        server = urlsplit(source.url).netloc.rpartition("@")[2]
+        url = urlsplit(source.url)._replace(netloc=f"{role}:x@{server}").geturl()
+        nobody = source.settings.model_copy(update={"database_url": url})
+        command = ("backup", "verify", str(source.folder), "--keys", str(source.keys))
+        done = await asyncio.to_thread(forecourt, replace(source, settings=nobody), *command)
+    finally:
+        await source.runtime.pool.execute(f"DROP ROLE {role}")
+    said = "database: InsufficientPrivilegeError: permission denied to create database\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 async def test_fingerprints_do_not_depend_on_how_many_streams_fit_into_memory(
@@ -300,10 +430,24 @@ async def test_keys_that_a_backup_brings_back_are_told_of_and_destroyed_again(
 
 def forecourt(source: Source, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command of the command line on the source's database."""
+    return run(source, "-m", "forecourt.cli", *arguments)
+
+
+def customer_alone(source: Source, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A backup command where no other service is installed."""
+    program = (
+        "from forecourt import cli_backup; from customer.service import service;"
+        "cli_backup.find_services = lambda: [service]; cli_backup.app()"
+    )
+    return run(source, "-c", program, *arguments)
+
+
+def run(source: Source, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python, with the source's database in its environment."""
     settings = source.settings
     variables = {"DATABASE_URL": settings.database, "FORECOURT_DATA": str(settings.forecourt_data)}
     return subprocess.run(
-        [sys.executable, "-m", "forecourt.cli", *arguments],
+        [sys.executable, *arguments],
         env={**os.environ, **variables, "AMQP_URI": ""},
         capture_output=True,
         text=True,

@@ -19,14 +19,17 @@ from kombu import Connection
 
 from customer.customer import RegisterCustomer, customer
 from customer.service import service
+from forecourt import doctor
 from forecourt.clock import ManualClock
 from forecourt.config import Settings, load_from
 from forecourt.deciders import Context
 from forecourt.doctor import Doctor, Finding, State, worst
 from forecourt.embedded.process import free_port
+from forecourt.eventstore.memory import MemoryEventStore
+from forecourt.eventstore.port import StoreUnavailable
 from forecourt.operations import handler_queues
 from forecourt.platform import Platform
-from forecourt.runtime import Runtime
+from forecourt.runtime import Runtime, migrate
 from forecourt.testing.given import NOW
 from forecourt.testing.probes import poll_async
 
@@ -187,6 +190,68 @@ async def test_each_part_that_breaks_is_named(platform: Platform) -> None:
     await _sql(platform, "UPDATE forecourt.migration SET checksum = 'x' WHERE schema = 'keys'")
     found = await examine(platform)
     assert "another content" in found["migrations"].detail
+
+
+async def examine_alone(database_url: str) -> dict[str, Finding]:
+    """What the doctor finds where nothing but the database runs."""
+    settings = load_from(Settings, {"DATABASE_URL": database_url})
+    async with asyncio.timeout(60):
+        findings = await Doctor([service], settings, handlers=[], watch=0.1).examine()
+    return {finding.check: finding for finding in findings}
+
+
+async def migrated(database_url: str) -> None:
+    """Make the tables."""
+    await migrate([service], load_from(Settings, {"DATABASE_URL": database_url}))
+
+
+async def test_a_table_that_stays_locked_is_a_finding(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing would be printed, ever, if the doctor waited with all others."""
+    monkeypatch.setattr(doctor, "STATEMENT_SECONDS", 1.0)
+    await migrated(database_url)
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE keys.person_key, messaging.relay_checkpoint")
+            found = await examine_alone(database_url)
+    finally:
+        await connection.close()
+    for check in ("keys", "lag"):
+        assert (found[check].state, found[check].detail) == (State.PROBLEM, "no answer within 1 seconds")
+        assert "locks" in found[check].advice
+    assert found["migrations"].state is not State.PROBLEM
+
+
+class Leaving(MemoryEventStore):
+    """An event store that answers once."""
+
+    answers = 1
+
+    async def head(self) -> int:
+        if not Leaving.answers:
+            raise StoreUnavailable("event store: ConnectionResetError")
+        Leaving.answers -= 1
+        return await super().head()
+
+
+async def test_a_store_that_goes_away_meanwhile_is_a_finding(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def open_store(url: str, **_: float) -> Leaving:
+        return Leaving()
+
+    await migrated(database_url)
+    monkeypatch.setattr(doctor, "open_store", open_store)
+    monkeypatch.setattr(Leaving, "answers", 1)
+    found = await examine_alone(database_url)
+    assert found["event store"].state is State.OK
+    assert (found["lag"].state, found["lag"].detail) == (
+        State.PROBLEM,
+        "event store: ConnectionResetError",
+    )
+    assert found["database"].state is State.OK
 
 
 async def _has(platform: Platform, check: str) -> bool:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -181,6 +182,22 @@ async def test_check_says_what_is_pending_and_changes_nothing(
     await migrations.apply(pool, SALES)
     checked = await asyncio.to_thread(command, first_release, "migrate", "sales", "--check", AMQP_URI="")
     assert (checked.returncode, checked.stdout) == (0, "migrate: ok\n")
+
+
+async def test_a_role_that_may_not_create_schemas_is_told_so_in_one_line(
+    database_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    role = f"nobody_{uuid4().hex}"
+    await pool.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    try:
+        server = urlsplit(database_url).netloc.rpartition("@")[2]
+        url = urlsplit(database_url)._replace(netloc=f"{role}:x@{server}").geturl()
+        ended = await asyncio.to_thread(command, url, "migrate", "sales", AMQP_URI="")
+    finally:
+        await pool.execute(f"DROP ROLE {role}")
+    said = "database: InsufficientPrivilegeError: permission denied for database "
+    assert (ended.returncode, ended.stderr.startswith(said)) == (1, True), ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("role", ["serve", "work"])

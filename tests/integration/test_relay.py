@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -255,6 +256,26 @@ async def test_a_relay_that_loses_its_lease_begins_again(shop: Shop) -> None:
     received = shop.received()
     assert_in_order(received)
     assert {event.id for event in received} == set(await shop.stored())
+
+
+async def test_a_relay_publishes_in_a_process_with_a_thousand_connections(shop: Shop) -> None:
+    await shop.append(100)
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < 2_000:
+        pytest.skip(f"this machine allows {most} descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit, 2_000), most))
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        while taken[-1] < 1_024:
+            taken.append(os.dup(taken[0]))
+        async with running(shop.relay()):
+            await eventually(shop.at_head)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+    assert [event.id for event in shop.received()] == await shop.stored()
+    assert metric("forecourt_relay_errors_total", shop) == 0
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

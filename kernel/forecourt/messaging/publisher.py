@@ -126,6 +126,15 @@ def publish_frames(channel: int, message: Outgoing, frame_max: int) -> bytes:
     return b"".join(parts)
 
 
+def wait_readable(seconds: float, *sockets: socket.socket) -> bool:
+    """Wait until one of ``sockets`` can be read, or has ended; whether one can within ``seconds``."""
+    # Not select.select: it refuses descriptors of 1024 and more, which a process with many connections has.
+    poll = select.poll()
+    for one in sockets:
+        poll.register(one, select.POLLIN)
+    return bool(poll.poll(seconds * 1_000))
+
+
 class ConfirmedPublisher:
     """A thread that publishes what it is given to `EXCHANGE`, in order, until it is stopped.
 
@@ -240,7 +249,7 @@ class ConfirmedPublisher:
         while not self._stopping.is_set():
             self._accept()
             if not self._send(amqp, channel.channel_id):
-                select.select([amqp.transport.sock, self._wake_reader], (), (), 1.0)
+                wait_readable(1.0, amqp.transport.sock, self._wake_reader)
             self._read(amqp)
             self._report()
             if (now := time.monotonic()) >= next_beat:
@@ -287,7 +296,7 @@ class ConfirmedPublisher:
 
     def _read(self, amqp: Any) -> None:
         """Handle all that the broker has sent so far."""
-        while select.select([amqp.transport.sock], (), (), 0)[0]:
+        while wait_readable(0.0, amqp.transport.sock):
             try:
                 while True:
                     amqp.drain_events(timeout=0)
