@@ -207,9 +207,7 @@ def _mutated(draw: Any, sound: bytes) -> bytes:
     return sound[:start] + draw(st.binary(max_size=6)) + sound[end:]
 
 
-SEARCH = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+SEARCH = settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 @SEARCH

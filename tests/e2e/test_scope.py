@@ -300,7 +300,7 @@ async def walk(crowd: Crowd, rpcs: list[str], caller: Caller, metadata: dict[str
                 break
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     caller=st.sampled_from(CALLERS),
     rpc=st.sampled_from(sorted(RPCS)),

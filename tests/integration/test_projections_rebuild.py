@@ -260,7 +260,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     history=st.lists(st.tuples(st.integers(0, 3), EVENTS), min_size=1, max_size=25),
     page=st.integers(1, 7),

@@ -306,7 +306,7 @@ ORDERS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(order=ORDERS, size=st.integers(1, 25), key=st.sampled_from(["car_id", "-car_id", ""]))
 def test_pages_are_all_rows_once_in_order(database_url: str, order: list[str], size: int, key: str) -> None:
     asyncio.run(_pages_are_all_rows(database_url, [*order, *([key] if key else [])], size))
@@ -363,7 +363,7 @@ async def test_a_token_goes_on_with_the_bound_that_moved(rm: ReadModels) -> None
     assert (await rm.page(cars, where=[le("seen_at", DAY + timedelta(hours=6))], page=request)).items
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     token=st.one_of(
         st.text(min_size=1), st.binary(min_size=1).map(lambda b: b.hex()), st.text("AZaz09-_=", min_size=1)
@@ -448,7 +448,7 @@ async def test_a_count_of_more_groups_than_fit_is_refused_instead_of_cut_off(rm:
         await rm.count(cars, by=["car_id"], limit=len(ROWS) - 1)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     dealers=st.none() | st.frozensets(st.sampled_from(["D000", "D001", "D002", "D999"])),
     brands=st.none() | st.frozensets(st.sampled_from(["hongtong", "chery"])),
@@ -476,7 +476,7 @@ async def test_a_scope_hides_what_is_others(
     assert rm.scope == Scope()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     dealers=st.none() | st.frozensets(st.sampled_from(["D000", "D001", "D002", "D999"])),
     brands=st.none() | st.frozensets(st.sampled_from(["hongtong", "chery"])),

@@ -36,7 +36,7 @@ def a_lead(lead_id: UUID, unlinked_since: datetime) -> LeadRow:
     """A lead that nobody has linked to a customer since then."""
     return LeadRow(
         lead_id, "captured", "phone", "", MODEL, None, None, "Wang", None, None, None, "", None, None, "D001",
-        "hongtong", None, unlinked_since, unlinked_since,
+        "hongtong", None, unlinked_since, unlinked_since, (),
     )  # fmt: skip
 
 

@@ -314,7 +314,7 @@ def step(kind: str, store: str) -> Command:
     return Give(chest_id=CHEST, to=store) if kind == "give" else Lend(chest_id=CHEST, to=store)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps)
 async def test_whoever_has_it_reaches_it_at_once_and_nobody_else(
     history: list[tuple[str, str]],

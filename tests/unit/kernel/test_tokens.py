@@ -179,7 +179,7 @@ HEADERS = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @for_all(HEADERS)
 def test_whatever_the_header_holds_it_is_an_identity_or_a_refusal(header: str) -> None:
     callers = Callers(verifier(), CertificateIdentities(None))
@@ -199,7 +199,7 @@ CLAIM = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @for_all(st.dictionaries(st.sampled_from([*claims(), "nbf", "iat", "cnf", "jti"]), CLAIM, max_size=4))
 def test_whatever_a_signed_token_claims_it_is_an_identity_or_a_refusal(odd: dict[str, Any]) -> None:
     try:

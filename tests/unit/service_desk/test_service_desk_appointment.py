@@ -121,7 +121,7 @@ def test_capacity_of_a_day_can_change() -> None:
     given(workshop_day, OPENED, held("one"), changed).when(hold("two")).then_raises(NoBayFree)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @for_all(
     st.lists(st.tuples(st.integers(0, 40), st.integers(1, 6), st.integers(1, 3), st.booleans()), max_size=30)
 )

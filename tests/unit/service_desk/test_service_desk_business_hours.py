@@ -76,7 +76,7 @@ def test_an_hour_that_daylight_saving_skips_is_not_counted() -> None:
     assert business_time_between(BERLIN, start, end) == timedelta(hours=3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(calendars, moments, amounts)
 def test_elapsed_is_the_inverse_of_adding(
     calendar: BusinessCalendar, start: datetime, amount: timedelta
@@ -84,7 +84,7 @@ def test_elapsed_is_the_inverse_of_adding(
     assert business_time_between(calendar, start, add_business_time(calendar, start, amount)) == amount
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(calendars, moments, amounts, amounts)
 def test_adding_twice_is_adding_the_sum(
     calendar: BusinessCalendar, start: datetime, one: timedelta, other: timedelta
@@ -93,7 +93,7 @@ def test_adding_twice_is_adding_the_sum(
     assert in_two_steps == add_business_time(calendar, start, one + other)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(calendars, moments, moments, amounts, amounts)
 def test_later_starts_and_larger_amounts_never_end_earlier(
     calendar: BusinessCalendar, one: datetime, other: datetime, small: timedelta, large: timedelta
@@ -103,7 +103,7 @@ def test_later_starts_and_larger_amounts_never_end_earlier(
     assert add_business_time(calendar, one, small) <= add_business_time(calendar, one, large)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(calendars, moments, st.integers(0, 40 * 86400), st.integers(0, 40 * 86400))
 def test_elapsed_time_adds_up_and_never_exceeds_the_clock(
     calendar: BusinessCalendar, start: datetime, first: int, second: int

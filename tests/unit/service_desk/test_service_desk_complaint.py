@@ -161,7 +161,7 @@ def test_reopening_starts_another_round_with_its_owner() -> None:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @for_all(
     st.lists(
         st.sampled_from(

@@ -125,6 +125,7 @@ def happened(event: str, **details: str) -> TimelineRow:
         brand="hongtong",
         subject_id=an_id("order"),
         details=details,
+        stock_vin=None,
     )
 
 

@@ -203,7 +203,7 @@ def test_who_was_dispatched_but_replaced_before_work_began_may_inspect_it() -> N
     given(repair_order, *history).when(passes).then_types(e_.InspectionPassed)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @for_all(st.lists(st.sampled_from([*WAY[1:], c_.AddJob(**TARGET, description="more")]), max_size=40))
 def test_any_order_of_steps_leads_to_facts_or_a_named_refusal(commands: list[Command]) -> None:
     history: list[Event] = list(after(1).events)
@@ -327,7 +327,7 @@ def test_an_impossible_total_is_refused() -> None:
 amounts = st.decimals(min_value=0, max_value=100_000, places=2)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @for_all(
     st.lists(
         st.tuples(

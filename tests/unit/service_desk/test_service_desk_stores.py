@@ -302,7 +302,7 @@ def files(draw: st.DrawFn) -> str:
 moments = st.integers(0, 366 * 86_400).map(lambda s: datetime(2025, 12, 1, tzinfo=UTC) + timedelta(seconds=s))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @for_all(files(), moments, st.integers(1, 60 * 60), st.integers(0, 20 * 86_400), st.integers(0, 20 * 86_400))
 def test_what_is_due_is_due_in_opening_hours_and_elapsed_time_adds_up(
     tmp_path_factory: pytest.TempPathFactory,
