@@ -18,6 +18,8 @@ class Case:
     fires: dict[str, str]
     silent: dict[str, str]
     at: str = "30m"
+    says: str = ""
+    """The description that it fires with, where a case is about that."""
 
 
 CALLS = 'forecourt_commands_total{service="sales", rpc="PlaceOrder", outcome="%s"}'
@@ -83,6 +85,7 @@ CASES = (
         {"job": "rabbitmq", "instance": "rabbitmq:15692"},
         {BROKER: "0x40"},
         {BROKER: "1x40"},
+        says="rabbitmq:15692 does not answer Prometheus.",
     ),
     Case(
         "ForecourtBrokerDown",
@@ -91,6 +94,7 @@ CASES = (
         {BROKER: "1x5 0x5 stale", UP % ("relay", "a"): "1x40"},
         # It was away for the first minutes, and is back.
         {BROKER: "_x20 1x20", UP % ("relay", "a"): "1x40"},
+        says="Prometheus knows no node of RabbitMQ.",
     ),
     Case(
         "ForecourtBrokerDown",
@@ -213,6 +217,25 @@ CASES = (
         {PUBLISHED % "ComplaintReceived": "0+3x300", PUBLISHED % "SlaBreached": "0+1x300"},
         {PUBLISHED % "ComplaintReceived": "0+10x300", PUBLISHED % "SlaBreached": "0+1x300"},
         at="4h",
+    ),
+    Case(
+        "ForecourtSlaBreaches",
+        {},
+        # All complaints came before the day.
+        {PUBLISHED % "ComplaintReceived": "5x90", PUBLISHED % "SlaBreached": "0x30 2x60"},
+        # One alone is told of by the escalation.
+        {PUBLISHED % "ComplaintReceived": "5x90", PUBLISHED % "SlaBreached": "0x30 1x60"},
+        at="80m",
+        says="Breaches of the service level within a day come to 200% of the complaints received.",
+    ),
+    Case(
+        "ForecourtSlaBreaches",
+        {},
+        # The relay began anew, and has not seen a complaint since.
+        {PUBLISHED % "SlaBreached": "0x30 2x60"},
+        {PUBLISHED % "ComplaintReceived": "0x30 2x60", PUBLISHED % "SlaBreached": "0x30 1x60"},
+        at="80m",
+        says="Breaches of the service level within a day come to 200% of the complaints received.",
     ),
     Case(
         "ForecourtAuditNotStored",

@@ -33,12 +33,25 @@ def alert_test(case: Case, series: dict[str, str], *, fires: bool) -> dict[str, 
     listed = ", ".join(f'{name}="{value}"' for name, value in {**labels, "alertstate": "firing"}.items())
     expected = [{"labels": f"ALERTS{{{listed}}}", "value": 1}] if fires else []
     expression = f'ALERTS{{alertname="{case.alert}", alertstate="firing"}}'
-    return {
+    test = {
         "name": f"{case.alert} {'fires' if fires else 'is silent'}",
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [{"expr": expression, "eval_time": case.at, "exp_samples": expected}],
     }
+    if fires and case.says:
+        test["alert_rule_test"] = [said(case)]
+    return test
+
+
+def said(case: Case) -> dict[str, Any]:
+    """What an alert says, in promtool's words."""
+    [rule] = [rule for rule in reference_rules.alerts() if rule["alert"] == case.alert]
+    alert = {
+        "exp_labels": {"severity": SEVERITIES[case.alert], **case.labels},
+        "exp_annotations": {**rule["annotations"], "description": case.says},
+    }
+    return {"eval_time": case.at, "alertname": case.alert, "exp_alerts": [alert]}
 
 
 def run_tests(

@@ -9,6 +9,7 @@ from nameko.exceptions import ConfigurationError
 from nameko.timer import Timer
 
 from forecourt import logs, tracing
+from forecourt.clock import monotonic
 from forecourt.connections import LOST
 from forecourt.messaging import retries
 from forecourt.metrics import TIMER_RUNS
@@ -21,19 +22,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT = 120.0
 """Seconds after which a run is cancelled."""
 
+SAY_AGAIN = 300.0
+"""Seconds after which the log names a failure again that goes on: within the time that its alert looks back."""
+
 
 class Every(Timer):  # type: ignore[misc]  # nameko has no types
     """Entrypoint for timers: every ``seconds``, in one replica of the service unless ``all_replicas``.
 
     The replica is the one that holds the service's timer lease; when it dies another one takes over. A run
-    that fails is logged and counted, and the next one comes at its time. Runs never overlap.
+    that fails is counted, and the next one comes at its time. Of failures one after the other the first is logged, and
+    again one every `SAY_AGAIN` seconds. Runs never overlap.
     """
 
     def __init__(self, *, seconds: float, all_replicas: bool = False, timeout: float = TIMEOUT) -> None:
         super().__init__(interval=seconds)
         self._all_replicas = all_replicas
         self._timeout = timeout
-        self._failing = False
+        self._said: float | None = None
 
     @property
     def runtime(self) -> Runtime:
@@ -84,11 +89,17 @@ class Every(Timer):  # type: ignore[misc]  # nameko has no types
 
     def _finished(self, error: BaseException | None) -> None:
         TIMER_RUNS.labels(self.container.service_name, self.method_name, "error" if error else "ok").inc()
-        if error is not None and not self._failing:
-            log.error("timer fails", timer=self._name, error=retries.describe(error), at=retries.place(error))
-        elif error is None and self._failing:
+        if error is not None:
+            self._say(error)
+        elif self._said is not None:
             log.info("timer works again", timer=self._name)
-        self._failing = error is not None
+            self._said = None
+
+    def _say(self, error: BaseException) -> None:
+        now = monotonic()
+        if self._said is None or now - self._said >= SAY_AGAIN:
+            log.error("timer fails", timer=self._name, error=retries.describe(error), at=retries.place(error))
+            self._said = now
 
 
 every: Callable[..., Callable[[F], F]] = Every.decorator
