@@ -24,6 +24,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from forecourt.errors import ForecourtError
 from forecourt.eventstore.port import StoredEvent
+from forecourt.rpc.shapes import around
 from forecourt.tracing import HEADER
 from forecourt.tracing_export import CollectorExport, headers_of
 
@@ -249,10 +250,7 @@ class Tracer:
                     if code in _OURS:
                         span.set_status(StatusCode.ERROR)
 
-        asked = "stream" if handler.request_streaming else "unary"
-        answered = "stream" if handler.response_streaming else "unary"
-        shape = f"{asked}_{answered}"
-        return handler._replace(**{shape: _within(getattr(handler, shape), call)})
+        return around(handler, lambda function: _within(function, call))
 
 
 _OURS = frozenset(

@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 
 from forecourt.clock_store import ClockStore
+from forecourt.due import act_on_each
 from forecourt.platform import Platform
 from forecourt.projections import tables
 from forecourt.projections.queries import ReadModels, le
 from forecourt.testing.given import NOW, an_id
 from forecourt.testing.probes import poll_async
-from sales import due
 from sales.read_models import LeadRow, QuarantinedRow, VehicleRow, leads, quarantined_leads, vehicles
 from tests.integration.sales_client import SalesClient
 from tests.integration.sales_platform import car_in_stock, new_vin, now
@@ -88,11 +88,7 @@ async def test_what_cannot_be_acted_on_keeps_no_timer_from_what_falls_due_after_
             await poll_async(wanted, 60, what=timer)
 
 
-async def test_each_row_is_acted_on_though_others_fail_and_a_run_ends(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(due, "PAGE", 3)
-    monkeypatch.setattr(due, "PAGES", 4)
+async def test_each_row_is_acted_on_though_others_fail_and_a_run_ends(database_url: str) -> None:
     documents = [an_id(f"document {number}") for number in range(20)]
     broken, done = {documents[number] for number in (0, 1, 2, 3, 7)}, list[UUID]()
 
@@ -110,7 +106,9 @@ async def test_each_row_is_acted_on_though_others_fail_and_a_run_ends(
 
         async def run(until: datetime) -> None:
             where = [le("received_at", until)]
-            await due.act_on_each(read_models, quarantined_leads, act, where=where, order="received_at")
+            await act_on_each(
+                read_models, quarantined_leads, act, where=where, order="received_at", rows=3, pages=4
+            )
 
         with pytest.raises(ExceptionGroup) as failed:
             await run(NOW + timedelta(seconds=4))

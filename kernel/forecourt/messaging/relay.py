@@ -25,7 +25,7 @@ from forecourt.lease import Lease
 from forecourt.messaging.cloudevents import routing_key, to_cloudevent
 from forecourt.messaging.publisher import ConfirmedPublisher, Outgoing
 from forecourt.metrics import RELAY_ERRORS, RELAY_LAG_EVENTS, RELAY_LAG_SECONDS, RELAYED_BY_NAME
-from forecourt.waiting import cancel_and_wait, end_if_cancelled
+from forecourt.waiting import cancel_and_wait, end_if_cancelled, wait
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -123,9 +123,7 @@ class Relay:
                 end_if_cancelled(error)
                 RELAY_ERRORS.labels(self._name).inc()
                 log.warning("relay begins again", relay=self._name, error=type(error).__name__)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        await stop.wait()
+                await wait(stop, 1.0)
             finally:
                 LEADING.labels(self._name).set(0)
                 await self._lease.release()

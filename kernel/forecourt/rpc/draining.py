@@ -17,6 +17,7 @@ import grpc
 import psutil
 
 from forecourt.clock import monotonic
+from forecourt.rpc.shapes import around
 
 LOOK_SECONDS = 0.02
 
@@ -34,7 +35,7 @@ class Gate:
         self, table: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
     ) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
         """The handlers of an API, behind this gate."""
-        return {method: self._guarded(handler) for method, handler in table.items()}
+        return {method: around(handler, self._counted) for method, handler in table.items()}
 
     async def close(self, seconds: float) -> None:
         """Refuse new calls from now on, and return when those under way have ended, or after ``seconds``."""
@@ -45,12 +46,6 @@ class Gate:
         while quiet < 2 and monotonic() < end:
             await asyncio.sleep(LOOK_SECONDS)
             quiet = 0 if self.under_way else quiet + 1
-
-    def _guarded(self, handler: Any) -> Any:
-        asked = "stream" if handler.request_streaming else "unary"
-        answered = "stream" if handler.response_streaming else "unary"
-        shape = f"{asked}_{answered}"
-        return handler._replace(**{shape: self._counted(getattr(handler, shape))})
 
     def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def counted(request: Any, servicer: Any) -> Any:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
+from forecourt.due import act_on_each
 from forecourt.errors import InvalidInput, NotFound, Refused
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
@@ -18,7 +19,6 @@ from forecourt.worker.dependencies import (
     SettingsProvider,
 )
 from sales import policies
-from sales.due import act_on_each
 from sales.foreign import PersonalDataShredded
 from sales.lead import LeadCaptured, LeadConverted, LeadQualified, lead
 from sales.opportunity import Opportunity, opportunity
@@ -47,6 +47,9 @@ from trade.vin import vehicle_id
 
 SHREDDED_AT_ONCE = 200
 """Leads looked up at a time when a customer is erased."""
+
+PAGES = 100
+"""Pages of rows that one run of a timer takes: 5,000 rows."""
 
 QUARANTINE_TIME = timedelta(days=90)
 """How long a document that cannot be read as a lead is kept. Nobody knows whose it is, so nobody else can erase it."""
@@ -176,14 +179,21 @@ class SalesReactions:
         """Destroy the keys of leads that nobody has linked to a customer for long. Raises as `act_on_each`."""
         settings: SalesSettings = self.settings
         where = [le("unlinked_since", self.clock.now() - settings.lead_retention)]
-        await act_on_each(self.read_models, leads, self._expire_lead, where=where, order="unlinked_since")
+        await act_on_each(
+            self.read_models, leads, self._expire_lead, where=where, order="unlinked_since", pages=PAGES
+        )
 
     @every(seconds=5)
     async def expire_quarantined(self) -> None:
         """Destroy the keys of quarantined documents that are too old. Raises as `act_on_each`."""
         where = [le("received_at", self.clock.now() - QUARANTINE_TIME)]
         await act_on_each(
-            self.read_models, quarantined_leads, self._expire_lead, where=where, order="received_at"
+            self.read_models,
+            quarantined_leads,
+            self._expire_lead,
+            where=where,
+            order="received_at",
+            pages=PAGES,
         )
 
     async def _expire_lead(self, row: LeadRow | QuarantinedRow) -> None:
@@ -199,7 +209,12 @@ class SalesReactions:
         """Free the cars whose reservations have run out by the platform's clock. Raises as `act_on_each`."""
         where = [eq("reserved", True), le("reserved_until", self.clock.now())]
         await act_on_each(
-            self.read_models, vehicles, self._expire_reservation, where=where, order="reserved_until"
+            self.read_models,
+            vehicles,
+            self._expire_reservation,
+            where=where,
+            order="reserved_until",
+            pages=PAGES,
         )
 
     async def _expire_reservation(self, row: VehicleRow) -> None:

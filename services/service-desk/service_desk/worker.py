@@ -1,18 +1,17 @@
 """What the service desk does by itself: plans care by reaction to events, and acts when something falls due."""
 
-import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from forecourt import logs
 from forecourt.deciders import Command, Decider
+from forecourt.due import act_on_each
 from forecourt.errors import AlreadyExists, NotFound
 from forecourt.events import Recorded
 from forecourt.messaging.entrypoints import every, on_event
-from forecourt.projections.queries import PageRequest, any_of, eq, gt, le, lt
+from forecourt.projections.queries import any_of, eq, gt, le, lt
 from forecourt.worker.dependencies import ClockProvider, Commands, EventStoreProvider, ReadModelsProvider
 from service_desk import metrics, policies
 from service_desk.appointment import (
@@ -39,8 +38,6 @@ from service_desk.repair_order.events import RepairOrderOpened, VehicleHandedBac
 from service_desk.return_visit import LowScoreFlagged, ReturnVisitCompleted, return_visit
 from service_desk.stores import store_of
 from service_desk.workshop_day import ReleaseCapacity, workshop_day, workshop_day_id
-
-log = logs.get(__name__)
 
 DUE_PAGE = 200
 """Rows of the timer's list that are worked on at once."""
@@ -166,21 +163,8 @@ class CareReactions:
 
         Raises an ``ExceptionGroup`` of what failed, after all the rest was asked.
         """
-        now, token, failures = self.clock.now(), "", list[Exception]()
-        while True:
-            page = await self.read_models.page(
-                due, where=[le("due_at", now)], order=["due_at"], page=PageRequest(DUE_PAGE, token)
-            )
-            answers = await asyncio.gather(*map(self._ask, page.items), return_exceptions=True)
-            for row, answer in zip(page.items, answers, strict=True):
-                if isinstance(answer, Exception):
-                    log.error("due and refused", what=row.what, subject_id=str(row.subject_id))
-                    failures.append(answer)
-            token = page.next_page_token
-            if not token:
-                break
-        if failures:
-            raise ExceptionGroup("due", failures)
+        where = [le("due_at", self.clock.now())]
+        await act_on_each(self.read_models, due, self._ask, where=where, order="due_at", rows=DUE_PAGE)
 
     async def _ask(self, row: DueRow) -> None:
         if row.what == "hold":

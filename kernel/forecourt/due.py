@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from typing import TypeVar
 
 import msgspec
@@ -16,10 +17,7 @@ log = logs.get(__name__)
 R = TypeVar("R", bound=msgspec.Struct)
 
 PAGE = 50
-"""Rows that are acted on at once."""
-
-PAGES = 100
-"""Pages of one run; the next run takes the rest. Far more than may fail, which would be the first ones every time."""
+"""Rows that are acted on at once, unless told otherwise."""
 
 
 async def act_on_each(
@@ -29,14 +27,18 @@ async def act_on_each(
     *,
     where: Sequence[Where],
     order: str,
+    rows: int = PAGE,
+    pages: int | None = None,
 ) -> None:
-    """Await ``act`` for the rows that fit, in the order of a column, up to ``PAGES`` pages of them.
+    """Await ``act`` for the rows that fit, in the order of a column: ``rows`` at once, up to ``pages`` times.
+
+    The next run takes the rest. ``pages`` must be far more than may fail, which would be the first ones every time.
 
     Raises an ``ExceptionGroup`` of what failed, after all the others were acted on.
     """
     token, failures = "", list[Exception]()
-    for _ in range(PAGES):
-        page = await read_models.page(projection, where=where, order=[order], page=PageRequest(PAGE, token))
+    for _ in count() if pages is None else range(pages):
+        page = await read_models.page(projection, where=where, order=[order], page=PageRequest(rows, token))
         answers = await asyncio.gather(*map(act, page.items), return_exceptions=True)
         for row, answer in zip(page.items, answers, strict=True):
             if isinstance(answer, Exception):
